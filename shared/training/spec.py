@@ -1,0 +1,180 @@
+"""The one contract between those who start a training run and the trainer that does it.
+
+`RunSpec` goes in as `spec.json` in the run directory; `TrainerReport`s come out, by HTTPS to
+report-training and in the run directory. Both sides validate with these types, so a field is
+named once and means the same in the row, in the event and in the trainer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+Method = Literal["full", "lora"]
+LrScheduler = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+]
+
+# A Hub id or an absolute path. Nothing that could climb out of a cache directory.
+BASE_MODEL_PATTERN = r"^(/[^\x00]{1,1000}|[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?)$"
+BaseModelId = Annotated[str, StringConstraints(pattern=BASE_MODEL_PATTERN, max_length=1001)]
+
+
+class Record(BaseModel):
+    """A value that was validated once and does not change afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class TrainingConfig(Record):
+    """What a user may set. None means: chosen by `shared.training.catalog.resolve` for this base and method."""
+
+    epochs: int = Field(default=3, ge=1, le=50)
+    batch_size: int | None = Field(default=None, ge=1, le=512, description="Rows an optimiser step.")
+    learning_rate: float | None = Field(default=None, gt=0, le=1)
+    learning_rate_multiplier: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="Scales the automatic learning rate; ignored beside an explicit one.",
+    )
+    lr_scheduler: LrScheduler | None = None
+    warmup_ratio: float = Field(default=0.03, ge=0, le=0.5, description="Share of all steps.")
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    max_length: int | None = Field(default=None, ge=16, le=131_072, description="Tokens a row.")
+    lora_r: int = Field(default=16, ge=1, le=256)
+    lora_alpha: int = Field(default=32, ge=1, le=1024)
+    lora_dropout: float = Field(default=0.05, ge=0, le=0.9)
+    seed: int = Field(default=42, ge=0, le=2**31 - 1)
+    save_steps: int | None = Field(default=None, ge=1, description="Optimiser steps between checkpoints.")
+
+
+class DatasetFile(Record):
+    """The rows of a run: one `{"messages": [...]}` object a line, the last message being the assistant's."""
+
+    name: str = "train.jsonl"
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    row_count: int = Field(ge=1)
+
+
+class Callback(Record):
+    """Where a trainer reports. The token opens report-training for this job and attempt only."""
+
+    url: str
+    token: SecretStr
+
+
+class RunSpec(Record):
+    """Everything a trainer must know; equal specs give equal runs. Holds no secret."""
+
+    job_id: UUID
+    attempt: int = Field(ge=1)
+    run_id: UUID = Field(description="Who reports. A second trainer with another run_id loses the claim.")
+    base_model: BaseModelId
+    base_revision: str | None = Field(default=None, max_length=64, description="Commit of a Hub model.")
+    method: Method
+    config: TrainingConfig = Field(description="Resolved: no field is None.")
+    dataset: DatasetFile
+
+    def fingerprint(self) -> str:
+        """The sha256 of what decides the weights: two runs with the same one are the same run."""
+        decisive = self.model_dump(mode="json", exclude={"job_id", "attempt", "run_id"})
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+class RunState(StrEnum):
+    """How a run ended, or that it did not yet."""
+
+    STARTING = "starting"
+    TRAINING = "training"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"  # stopped from outside with a checkpoint saved; may be started again
+
+
+class TrainerExit(IntEnum):
+    """Exit codes of a trainer process. Only 0 is success, so no signal can be mistaken for it."""
+
+    COMPLETED = 0
+    FAILED = 1
+    INTERRUPTED = 75  # EX_TEMPFAIL: run it again, it resumes
+    CANCELLED = 76
+    CLAIM_LOST = 77  # another trainer has this job
+
+
+class Progress(Record):
+    """The latest state of a run. None: not known (yet)."""
+
+    progress_percent: float = Field(ge=0, le=100)
+    current_step: str = Field(max_length=200, description="For people: 'Training... (15000 tokens trained)'.")
+    epoch: float | None = Field(default=None, ge=0)
+    total_epochs: int | None = Field(default=None, ge=1)
+    step: int | None = Field(default=None, ge=0)
+    total_steps: int | None = Field(default=None, ge=1)
+    training_loss: float | None = None
+    validation_loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    trained_tokens: int | None = Field(default=None, ge=0)
+    tokens_per_second: float | None = Field(default=None, ge=0)
+    gpu_memory_bytes: int | None = Field(default=None, ge=0)
+    eta_seconds: float | None = Field(default=None, ge=0)
+
+
+class RunError(Record):
+    """Why a run failed: a code for programs, a sentence that says what to do next."""
+
+    code: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{1,60}$")]
+    message: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+
+
+class RunResult(Record):
+    """What a finished run leaves behind."""
+
+    state: Literal[RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED, RunState.INTERRUPTED]
+    artifact_path: str | None = Field(
+        default=None, description="Directory of the servable model; None unless completed."
+    )
+    artifact_bytes: int | None = Field(default=None, ge=0)
+    template_fingerprint: str | None = Field(
+        default=None, description="sha256 of chat template, EOS, BOS, special ids."
+    )
+    training_loss: float | None = None
+    trained_tokens: int | None = Field(default=None, ge=0)
+    duration_seconds: float | None = Field(default=None, ge=0)
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    recipe: dict[str, Any] = Field(default_factory=dict, description="Versions, hardware, spec fingerprint.")
+    error: RunError | None = None
+
+
+class TrainerReport(Record):
+    """One message of a trainer. `seq` starts at 1 and grows by 1 a report: a gap or a repeat is visible."""
+
+    seq: int = Field(ge=1)
+    kind: Literal["claim", "progress", "event", "result"]
+    progress: Progress | None = None
+    message: str | None = Field(default=None, max_length=2000, description="For kind 'event'.")
+    level: Literal["info", "warning", "error"] = "info"
+    data: dict[str, Any] = Field(default_factory=dict)
+    result: RunResult | None = None
+
+
+class RunStatus(Record):
+    """`status.json` of a run directory: the same facts, for whoever can read the directory."""
+
+    state: RunState
+    last_seq: int = Field(default=0, ge=0)
+    progress: Progress | None = None
+    result: RunResult | None = None
