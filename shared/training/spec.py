@@ -38,7 +38,7 @@ class Record(BaseModel):
 
 
 class TrainingConfig(Record):
-    """What a user may set. None means: chosen by `shared.training.catalog.resolve` for this base and method."""
+    """What a user may set. None means: chosen by `catalog.resolve` for this base and method."""
 
     epochs: int = Field(default=3, ge=1, le=50)
     batch_size: int | None = Field(default=None, ge=1, le=512, description="Rows an optimiser step.")

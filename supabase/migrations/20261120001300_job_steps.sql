@@ -154,7 +154,7 @@ begin
     values (job.project_id, job.id, job.dataset_id, job.user_id, job.model_name, job.provider, job.base_model,
       job.method, p_model ->> 'provider_model_id', p_model ->> 'artifact_path',
       (p_model ->> 'artifact_bytes')::bigint, p_model ->> 'template_fingerprint',
-      (p_model ->> 'training_examples')::integer, (job.training_config ->> 'epochs')::integer,
+      (p_model -> 'metrics' ->> 'training_examples')::integer, (job.training_config ->> 'epochs')::integer,
       (p_patch ->> 'cost_usd')::numeric, coalesce(p_model -> 'metrics', '{}'), coalesce(p_model -> 'recipe', '{}'))
     returning id into model_id;
   return public.move_training_job(

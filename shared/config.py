@@ -1,0 +1,68 @@
+"""Settings, read once from the environment. Nothing else in the code reads it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What a deployment may set; the field name in capitals is the variable, unless an alias is given."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    supabase_url: str = Field(description="Base address of the project, without a path.")
+    supabase_publishable_key: str = Field(
+        validation_alias=AliasChoices("SUPABASE_PUBLISHABLE_KEY", "SUPABASE_ANON_KEY")
+    )
+    supabase_secret_key: SecretStr = Field(
+        validation_alias=AliasChoices("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
+    )
+    supabase_jwt_secret: SecretStr | None = Field(
+        default=None,
+        description="HS256 secret of the local stack. None: user tokens are verified by JWKS only.",
+    )
+    api_key_encryption_secret: SecretStr = Field(
+        min_length=32, description="Seals provider keys and signs the tokens of trainers."
+    )
+    function_secret: SecretStr = Field(
+        min_length=16,
+        validation_alias="FINEFLOW_FUNCTION_SECRET",
+        description="What row events and schedules present. Opens nothing but functions.",
+    )
+    data_dir: Path = Field(
+        default=Path(".fineflow"),
+        validation_alias="FINEFLOW_DATA_DIR",
+        description="Runs and models of the local provider.",
+    )
+    inference_url: str | None = Field(default=None, validation_alias="FINEFLOW_INFERENCE_URL")
+    inference_token: SecretStr | None = Field(default=None, validation_alias="FINEFLOW_INFERENCE_TOKEN")
+    inference_timeout_seconds: float = Field(
+        default=120, validation_alias="FINEFLOW_INFERENCE_TIMEOUT_SECONDS"
+    )
+
+    gemini_api_key: SecretStr | None = None
+    gemini_base_url: str | None = None
+    gemini_model: str = "gemini-3.8-flash"
+    openai_compatible_base_url: str | None = None
+    openai_compatible_api_key: SecretStr | None = None
+    openai_compatible_model: str | None = None
+
+    request_body_limit_bytes: int = Field(
+        default=1_048_576, validation_alias="FINEFLOW_REQUEST_BODY_LIMIT_BYTES"
+    )
+    rate_limit_per_minute: int = Field(default=100, ge=1, validation_alias="FINEFLOW_RATE_LIMIT_PER_MINUTE")
+
+    @property
+    def functions_url(self) -> str:
+        """Where functions answer, as clients and trainers call them."""
+        return f"{self.supabase_url.rstrip('/')}/functions/v1"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process. Raises pydantic's ValidationError naming what is missing."""
+    return Settings()

@@ -1,0 +1,16 @@
+"""The rows of a run, as bytes that a provider takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingFile:
+    """One `{"messages": [...]}` object a line, UTF-8. Equal datasets give equal bytes."""
+
+    content: bytes
+    sha256: str  # of content, hexadecimal
+    row_count: int
+    token_count: int  # of one epoch, counted with o200k_base: near enough for other tokenizers to estimate
+    char_count: int
