@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic.alias_generators import to_camel
 
 Method = Literal["full", "lora"]
 LrScheduler = Literal[
@@ -39,6 +40,8 @@ class Record(BaseModel):
 
 class TrainingConfig(Record):
     """What a user may set. None means: chosen by `catalog.resolve` for this base and method."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)  # clients send camelCase
 
     epochs: int = Field(default=3, ge=1, le=50)
     batch_size: int | None = Field(default=None, ge=1, le=512, description="Rows an optimiser step.")

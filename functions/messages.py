@@ -1,0 +1,27 @@
+"""What every request and response has in common: camelCase outside, snake_case inside, nothing unknown."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Request(BaseModel):
+    """Fields are accepted in camelCase and in snake_case; an unknown one is refused by name."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        str_strip_whitespace=True,
+    )
+
+
+class Response(BaseModel):
+    """Fields leave in camelCase."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, protected_namespaces=()
+    )
