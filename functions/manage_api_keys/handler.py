@@ -63,9 +63,7 @@ async def handle(request: ManageApiKeys, context: Context) -> KeysStatus:
         raise NotFound(f"No {request.provider} key is set.", code="api_key_not_found")
     stored = {row["provider"]: row for row in await keys.status(context.user_id)}
     return KeysStatus(
-        keys=[
-            KeyStatus(provider=name, set=name in stored, **_shown(stored.get(name))) for name in KEY_PROVIDERS
-        ],
+        keys=[_status(name, stored.get(name)) for name in KEY_PROVIDERS],
         openai_key_set="openai" in stored,
         anthropic_key_set="anthropic" in stored,
     )
