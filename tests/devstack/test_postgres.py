@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from devstack import postgres_place
+from devstack.postgres import Postgres, PostgresFailed
+from devstack.postgres_place import find_place, prune
+from devstack.processes import process_identity
+
+PASSWORD = SecretStr("a b@c/d'e")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="is about what root does")
+
+
+async def ask(server: Postgres, question: str) -> list[tuple[object, ...]]:
+    async with await psycopg.AsyncConnection.connect(server.url.get_secret_value()) as connection:
+        cursor = await connection.execute(question)
+        return await cursor.fetchall() if cursor.description else []
+
+
+async def test_serves_loopback_tcp_only_with_logical_replication(data_dir: Path) -> None:
+    async with Postgres(data_dir, PASSWORD) as server:
+        assert server.port < 32768
+        [row] = await ask(
+            server,
+            "select current_setting('wal_level'), current_setting('unix_socket_directories'),"
+            " current_setting('listen_addresses'), current_setting('server_encoding'), upper('ä')",
+        )
+        assert row == ("logical", "", "127.0.0.1", "UTF8", "Ä")
+        stranger = server.url.get_secret_value().replace("a%20b", "wrong")
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            await psycopg.AsyncConnection.connect(stranger)
+    assert not list(data_dir.glob("*.password"))
+
+
+async def test_keeps_what_was_committed_before_a_crash(data_dir: Path) -> None:
+    async with Postgres(data_dir, PASSWORD) as server:
+        await ask(server, "create table kept as select 7 as n")
+        assert server.child is not None
+        os.kill(server.child.pid, signal.SIGKILL)
+        await server.child.exited()
+    async with Postgres(data_dir, PASSWORD) as server:
+        assert await ask(server, "select n from kept") == [(7,)]
+
+
+async def test_a_pid_file_that_names_somebody_else_is_ignored(data_dir: Path) -> None:
+    async with Postgres(data_dir, PASSWORD) as server:
+        pid_file = server.place.cluster / "postmaster.pid"
+        lines = pid_file.read_text().splitlines()
+    owner = server.place.account.uid if server.place.account else None
+    with subprocess.Popen(["sleep", "60"], user=owner) as other:
+        pid_file.write_text("\n".join([str(other.pid), *lines[1:]]))
+        try:
+            async with Postgres(data_dir, PASSWORD) as again:
+                assert await ask(again, "select 1") == [(1,)]
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
+async def test_a_server_without_supervisor_is_ended_first(data_dir: Path) -> None:
+    first = Postgres(data_dir, PASSWORD)
+    async with first:
+        assert first.child is not None
+        async with Postgres(data_dir, PASSWORD) as second:
+            assert process_identity(first.child.pid) is None
+            assert await ask(second, "select 1") == [(1,)]
+
+
+async def test_an_interrupted_initdb_leaves_nothing(data_dir: Path) -> None:
+    server = Postgres(data_dir, PASSWORD)
+    starting = asyncio.create_task(server.prepare())
+    while not (data_dir / "postgres.new" / "PG_VERSION").exists():
+        await asyncio.sleep(0.01)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert [entry.name for entry in data_dir.iterdir()] == ["logs"]
+
+
+async def test_another_password_is_explained(data_dir: Path) -> None:
+    async with Postgres(data_dir, PASSWORD):
+        pass
+    with pytest.raises(PostgresFailed, match=r"another password than secrets\.json"):
+        async with Postgres(data_dir, SecretStr("x")):
+            pass
+
+
+@as_root
+async def test_root_keeps_the_database_of_a_closed_home_elsewhere(data_dir: Path) -> None:
+    data_dir.chmod(0o700)
+    try:
+        async with Postgres(data_dir, PASSWORD) as server:
+            assert await ask(server, "select 1") == [(1,)]
+            assert server.place.cluster.is_relative_to("/var/lib/fineflow/clusters")
+            assert server.place.cluster.stat().st_mode & 0o777 == 0o700
+    finally:
+        shutil.rmtree(server.place.cluster.parent)
+
+
+@as_root
+def test_root_copies_programs_that_nobody_cannot_reach(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed" / "pginstall"
+    shutil.copytree(find_place(data_dir).programs, closed)
+    closed.parent.chmod(0o700)
+    monkeypatch.setattr(postgres_place, "_wheel_programs", lambda: closed)
+    shared = data_dir / "shared"
+    place = find_place(data_dir, shared)
+    assert place.programs.parent == shared
+    assert place.account is not None
+    version = [place.programs / "bin" / "postgres", "--version"]
+    assert b" 16." in subprocess.run(version, user=place.account.uid, capture_output=True, check=True).stdout
+    assert find_place(data_dir, shared) == place
+
+
+@as_root
+def test_databases_of_removed_projects_are_pruned(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    kept, removed = tmp_path / "kept", tmp_path / "removed"
+    for project in (kept, removed):
+        project.mkdir(mode=0o700)
+        find_place(project, shared).cluster.mkdir()
+    removed.rmdir()
+    prune(shared)
+    assert [place.parent.name for place in (shared / "clusters").glob("*/postgres")] == [
+        find_place(kept, shared).cluster.parent.name
+    ]
+
+
+SCRIPT = """
+import asyncio, sys
+from pathlib import Path
+from pydantic import SecretStr
+from devstack.postgres import Postgres
+
+async def main():
+    async with Postgres(Path(sys.argv[1]), SecretStr("x")) as server:
+        print(server.place.account)
+
+asyncio.run(main())
+"""
+
+
+@as_root
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of util-linux")
+def test_runs_as_an_ordinary_user(data_dir: Path) -> None:
+    os.chown(data_dir, 65534, 65534)
+    # The interpreter of these tests may lie in root's home; the capability lets it be read all the same.
+    user = ["--reuid=65534", "--regid=65534", "--clear-groups"]
+    power = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    done = subprocess.run(
+        ["setpriv", *user, *power, sys.executable, "-c", SCRIPT, data_dir],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("None\n", "", 0)
