@@ -7,8 +7,9 @@ grant usage on schema private to authenticated, service_role;
 
 alter default privileges in schema public revoke all on tables from anon, authenticated;
 alter default privileges in schema public revoke all on sequences from anon, authenticated;
-alter default privileges in schema public revoke execute on functions from public, anon, authenticated;
-alter default privileges in schema private revoke execute on functions from public;
+-- Without a schema: the right of everybody to execute is a global default, which no schema can take back.
+alter default privileges revoke execute on functions from public;
+alter default privileges in schema public revoke execute on functions from anon, authenticated;
 
 create function private.touch_updated_at() returns trigger
 language plpgsql set search_path = '' as $$

@@ -1,0 +1,253 @@
+"""Who may do what, for every table, by actor. One row of each table lies in one project.
+
+The actors: its owner, an editor and a viewer of it, a stranger, nobody (anonymous), and the service.
+"""
+
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+Connection = psycopg.Connection[dict[str, object]]
+
+ACTORS = ("owner", "editor", "viewer", "stranger", "anonymous", "service")
+MEMBERS = {"owner", "editor", "viewer", "service"}
+EDITORS = {"owner", "editor", "service"}
+OWNERS = {"owner", "service"}
+SERVICE = {"service"}
+NOBODY: set[str] = set()
+
+# table -> who may select, insert, update, delete.
+RIGHTS: dict[str, tuple[set[str], set[str], set[str], set[str]]] = {
+    "projects": (MEMBERS, {"owner", "editor", "viewer", "stranger", "service"}, OWNERS, OWNERS),
+    "project_members": (MEMBERS, OWNERS, OWNERS, OWNERS | {"editor"}),  # the editor may leave
+    "documents": (MEMBERS, EDITORS, EDITORS, EDITORS),
+    "chunks": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "training_datasets": (MEMBERS, SERVICE, EDITORS, EDITORS),
+    "dataset_chunks": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "training_pairs": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "user_api_keys": ({"owner", "service"}, SERVICE, SERVICE, SERVICE),
+    "training_jobs": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "training_job_events": (MEMBERS, SERVICE, NOBODY, NOBODY),
+    "training_metrics": (MEMBERS, SERVICE, NOBODY, NOBODY),
+    "fine_tuned_models": (MEMBERS, SERVICE, EDITORS, SERVICE),
+    "deployments": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "deployment_history": (MEMBERS, SERVICE, NOBODY, NOBODY),
+    "model_usage": (MEMBERS, SERVICE, NOBODY, NOBODY),
+}
+UPDATES = {
+    "projects": "name = 'renamed'",
+    "project_members": "role = 'viewer'",
+    "documents": "name = 'renamed'",
+    "chunks": "content = 'x'",
+    "training_datasets": "name = 'renamed'",
+    "dataset_chunks": "attempts = 9",
+    "training_pairs": "rating = 5",
+    "user_api_keys": "last_four = 'zzzz'",
+    "training_jobs": "cost_usd = 0",
+    "training_job_events": "message = 'x'",
+    "training_metrics": "training_loss = 0",
+    "fine_tuned_models": "notes = 'x'",
+    "deployments": "notes = 'x'",
+    "deployment_history": "notes = 'x'",
+    "model_usage": "feedback = 1",
+}
+
+
+class World:
+    """One project with a row in every table, seen through each actor's eyes."""
+
+    def __init__(self, database: Connection) -> None:
+        self.database = database
+        self.users = {actor: uuid4() for actor in ("owner", "editor", "viewer", "stranger")}
+        self.ids: dict[str, UUID] = {}
+        for actor, user in self.users.items():
+            database.execute(
+                "insert into auth.users (id, email) values (%s, %s)", [user, f"{actor}-{user}@test.local"]
+            )
+        self.fill()
+
+    def insert(self, table: str, **values: object) -> None:
+        columns = ", ".join(values)
+        marks = ", ".join(["%s"] * len(values))
+        self.database.execute(
+            f"insert into public.{table} ({columns}) values ({marks})", list(values.values())
+        )
+
+    def new_row(self, table: str) -> dict[str, object]:
+        """Values of one more row of this table, as an insert would name them."""
+        ids, owner, project = self.ids, self.users["owner"], self.ids["projects"]
+        unique = uuid4().hex
+        in_project = {"project_id": project}
+        in_dataset = in_project | {"dataset_id": ids.get("training_datasets")}
+        of_job = in_project | {"job_id": ids.get("training_jobs")}
+        made = {"provider": "local", "base_model": "fineflow/tiny", "method": "full"}
+        rows: dict[str, dict[str, object]] = {
+            "projects": {"name": "another"},
+            "project_members": in_project | {"user_id": self.users["stranger"], "role": "viewer"},
+            "documents": in_project
+            | {"name": "a.md", "storage_path": f"{project}/{unique}.md", "mime_type": "text/markdown"}
+            | {"byte_size": 1},
+            "chunks": in_project
+            | {"document_id": ids.get("documents"), "ordinal": uuid4().int % 10**6, "content": "x"}
+            | {"content_hash": "h", "char_start": 0, "char_end": 1, "token_count": 1, "quality_score": 0.5},
+            "training_datasets": in_project | {"name": "set", "status": "ready"},
+            "dataset_chunks": in_dataset
+            | {"chunk_id": ids.get("spare_chunk", ids.get("chunks")), "ordinal": 1},
+            "training_pairs": in_dataset | {"ordinal": 1, "user_message": "q", "assistant_message": "a"},
+            "user_api_keys": {"user_id": owner, "provider": "gemini", "ciphertext": "sealed"}
+            | {"key_id": "k", "last_four": "1234"},
+            "training_jobs": in_dataset
+            | made
+            | {"user_id": owner, "idempotency_key": unique, "request_hash": "h", "model_name": "m"},
+            "training_job_events": of_job | {"type": "t", "message": "m"},
+            "training_metrics": of_job | {"step": uuid4().int % 10**6},
+            "fine_tuned_models": in_project | made | {"name": "m"},
+            "deployments": in_project | {"name": f"d{unique[:6]}", "model_id": ids.get("fine_tuned_models")},
+            "deployment_history": in_project | {"deployment_id": ids.get("deployments"), "action": "deploy"},
+            "model_usage": in_project | {"latency_ms": 1},
+        }
+        return rows[table]
+
+    def fill(self) -> None:
+        self.ids["projects"] = project = uuid4()
+        self.insert("projects", id=project, owner_id=self.users["owner"], name="p")
+        for actor in ("editor", "viewer"):
+            self.insert("project_members", project_id=project, user_id=self.users[actor], role=actor)
+        numbered = {
+            "user_api_keys",
+            "training_job_events",
+            "training_metrics",
+            "deployment_history",
+            "model_usage",
+        }
+        for table in RIGHTS:
+            if table in ("projects", "project_members"):
+                continue
+            row = self.new_row(table)
+            if table == "user_api_keys":
+                row["provider"] = "openai"
+            if table not in numbered:
+                self.ids[table] = uuid4()
+                row["id"] = self.ids[table]
+            self.insert(table, **row)
+        self.ids["spare_chunk"] = uuid4()
+        self.insert("chunks", **self.new_row("chunks") | {"id": self.ids["spare_chunk"]})
+
+    def become(self, actor: str) -> None:
+        role = {"anonymous": "anon", "service": "service_role"}.get(actor, "authenticated")
+        user = self.users.get(actor)
+        claims = f'{{"sub": "{user}", "role": "{role}"}}' if user else f'{{"role": "{role}"}}'
+        self.database.execute("select set_config('request.jwt.claims', %s, true)", [claims])
+        self.database.execute(
+            "select set_config('request.jwt.claim.sub', %s, true)", [str(user) if user else ""]
+        )
+        self.database.execute(f"set local role {role}")
+
+    def may(self, actor: str, sql: str, parameters: list[object]) -> bool:
+        """Whether the statement reaches at least one row. Undone at once."""
+        try:
+            with self.database.transaction(force_rollback=True):
+                self.become(actor)
+                return self.database.execute(sql, parameters).rowcount > 0
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+        except (psycopg.errors.ForeignKeyViolation, psycopg.errors.NotNullViolation):
+            return True  # allowed, but other rows stand in its way
+
+    def where(self, table: str) -> tuple[str, list[object]]:
+        if table == "user_api_keys":
+            return "user_id = %s", [self.users["owner"]]
+        if table == "project_members":
+            return "user_id = %s", [self.users["editor"]]
+        if table == "projects":
+            return "id = %s", [self.ids["projects"]]
+        return "project_id = %s", [self.ids["projects"]]
+
+
+@pytest.fixture
+def world(database: Connection) -> World:
+    return World(database)
+
+
+def test_every_table_is_in_the_matrix(database: Connection) -> None:
+    rows = database.execute("select tablename from pg_tables where schemaname = 'public'")
+    assert {row["tablename"] for row in rows} == set(RIGHTS)
+
+
+@pytest.mark.parametrize("table", RIGHTS)
+def test_rights_by_actor(world: World, table: str) -> None:
+    condition, parameters = world.where(table)
+    row = world.new_row(table)
+    columns, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+    one_column = "provider" if table == "user_api_keys" else "1"
+    statements = {
+        "select": (f"select {one_column} from public.{table} where {condition}", parameters),
+        "insert": (f"insert into public.{table} ({columns}) values ({marks})", list(row.values())),
+        "update": (f"update public.{table} set {UPDATES[table]} where {condition}", parameters),
+        "delete": (f"delete from public.{table} where {condition}", parameters),
+    }
+    for (verb, (sql, values)), allowed in zip(statements.items(), RIGHTS[table], strict=True):
+        found = {actor for actor in ACTORS if world.may(actor, sql, values)}
+        assert found == allowed, f"{verb} on {table}"
+
+
+def test_no_client_reads_a_ciphertext(world: World) -> None:
+    for actor in ("owner", "editor", "viewer", "stranger", "anonymous"):
+        assert not world.may(actor, "select ciphertext from public.user_api_keys", [])
+        assert not world.may(actor, "select * from public.user_api_keys", [])
+    assert world.may("service", "select ciphertext from public.user_api_keys", [])
+
+
+def test_a_client_writes_no_status_cost_or_score(world: World) -> None:
+    for statement in (
+        "update public.training_jobs set status = 'uploading'",
+        "update public.training_jobs set cancel_requested_at = now()",
+        "update public.training_datasets set status = 'ready'",
+        "update public.documents set status = 'ready'",
+        "update public.documents set storage_path = 'x'",
+        "update public.training_pairs set quality_score = 1",
+        "update public.fine_tuned_models set artifact_path = '/etc'",
+        "update public.deployments set model_id = gen_random_uuid()",
+        "update public.projects set owner_id = gen_random_uuid()",
+    ):
+        assert not world.may("owner", statement, []), statement
+
+
+def test_nobody_makes_himself_an_owner(world: World) -> None:
+    project = world.ids["projects"]
+    stranger = world.users["stranger"]
+    join = "insert into public.project_members (project_id, user_id, role) values (%s, %s, %s)"
+    assert not world.may("stranger", join, [project, stranger, "viewer"])
+    assert not world.may("editor", join, [project, stranger, "viewer"])
+    assert not world.may("owner", join, [project, stranger, "owner"])
+    assert world.may("owner", join, [project, stranger, "editor"])
+    assert not world.may(
+        "editor",
+        "update public.project_members set role = 'owner' where user_id = %s",
+        [world.users["editor"]],
+    )
+
+
+def test_a_document_cannot_point_into_another_project(world: World) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        world.may(
+            "owner",
+            "insert into public.documents (project_id, name, storage_path, mime_type, byte_size)"
+            " values (%s, 'a', %s, 'text/plain', 1)",
+            [world.ids["projects"], f"{uuid4()}/a.md"],
+        )
+
+
+def test_users_call_no_function_of_the_service(world: World) -> None:
+    for call in (
+        "select public.due_training_jobs(1)",
+        "select public.claim_training_job(gen_random_uuid(), 1)",
+        "select public.create_training_job('{}')",
+        "select public.take_rate_limit('x', 1, 1)",
+        "select public.deploy_model(gen_random_uuid(), 'x', gen_random_uuid())",
+        "select private.call_function('poll-training', '{}')",
+        "select * from private.training_job_control",
+    ):
+        for actor in ("owner", "stranger", "anonymous"):
+            assert not world.may(actor, call, []), (actor, call)
