@@ -1,0 +1,94 @@
+"""A training pair as the rest of the code sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Literal, Self
+from uuid import UUID
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn."""
+
+    role: Role
+    content: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One training example: a conversation whose last message is the assistant's."""
+
+    id: UUID
+    created_at: datetime
+    ordinal: int  # its place in the chunk; unique only within it
+    messages: tuple[Message, ...]
+    token_count: int | None = None  # None: not counted yet
+    quality_score: float | None = None  # 0-1; None: not scored yet
+    grounding_score: float | None = None  # 0-1; None: nothing to be grounded in
+    is_valid: bool = True
+    issues: tuple[str, ...] = ()
+    review_status: str = "pending"
+
+    # The columns that `from_row` reads.
+    COLUMNS: ClassVar[str] = (
+        "id,created_at,ordinal,messages,system_message,user_message,assistant_message,"
+        "token_count,quality_score,grounding_score,is_valid,issues,review_status"
+    )
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Self:
+        """The pair of a `training_pairs` row, whichever of its two shapes it has."""
+        return cls(
+            id=UUID(row["id"]),
+            created_at=datetime.fromisoformat(row["created_at"]),
+            ordinal=row["ordinal"],
+            messages=_messages(row),
+            token_count=row["token_count"],
+            quality_score=row["quality_score"],
+            grounding_score=row["grounding_score"],
+            is_valid=row["is_valid"],
+            issues=tuple(row["issues"]),
+            review_status=row["review_status"],
+        )
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it may be trained on and exported."""
+        return self.is_valid and self.review_status != "rejected"
+
+    @property
+    def system(self) -> str | None:
+        """The system message; None when there is none."""
+        return next((message.content for message in self.messages if message.role == "system"), None)
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages without the system message."""
+        return tuple(message for message in self.messages if message.role != "system")
+
+    @property
+    def alternates(self) -> bool:
+        """Whether user and assistant take turns, the user begins and the assistant has the last word."""
+        roles = [message.role for message in self.turns]
+        return len(roles) >= 2 and roles == ["user", "assistant"] * (len(roles) // 2)
+
+    @property
+    def question(self) -> str:
+        """The first thing that the user says; empty when the user says nothing."""
+        return next((message.content for message in self.messages if message.role == "user"), "")
+
+
+def _messages(row: dict[str, Any]) -> tuple[Message, ...]:
+    if row["messages"] is not None:
+        return tuple(Message(item["role"], item["content"]) for item in row["messages"])
+    messages = [Message("user", row["user_message"]), Message("assistant", row["assistant_message"])]
+    if row["system_message"]:
+        messages.insert(0, Message("system", row["system_message"]))
+    return tuple(messages)
