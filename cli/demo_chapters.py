@@ -1,0 +1,234 @@
+"""The chapters of the demo, in the order in which they are told. Each acts through the public addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from cli.chat import ask, text_of
+from cli.client import Client, Row
+from cli.connection import Login
+from cli.datasets import generated, start_generation, valid_pairs
+from cli.demo_facts import Facts, median_ms
+from cli.documents import add_documents, failure_of
+from cli.exits import CliError
+from cli.jobs import follow_job
+from cli.live import Update
+from cli.lookup import create_project
+from cli.models import deploy_model
+from cli.output import dollars
+from cli.questions import Question, is_right, pick_questions
+from cli.story import Answered, Story
+from cli.training import TINY, training_options
+
+DEPLOYMENT = "support"
+DATASET = "handbook"
+PAIRS_PER_CHUNK = 4
+MAX_PAIRS = 56
+MIN_PAIRS = 10
+EPOCHS = 50
+QUESTIONS = 5
+SEED = 7
+ANSWER_TOKENS = 200
+CANCEL_SECONDS = 5.0
+REAL_BASE_MODEL = "Qwen/Qwen3-0.6B"
+
+
+@dataclass
+class Telling:
+    """One telling of the story: who acts, and what was found out so far."""
+
+    story: Story
+    client: Client
+    facts: Facts = field(default_factory=Facts)
+    project: str = ""
+    before: dict[str, str] = field(default_factory=dict)  # question -> answer
+
+
+async def sign_up(telling: Telling) -> None:
+    """A user who did not exist a moment ago owns a project."""
+    email = f"demo-{secrets.token_hex(4)}@fineflow.local"
+    with telling.story.chapter("A new user and a project"):
+        await telling.client.sign_up(Login(email, SecretStr(secrets.token_urlsafe(24))))
+        telling.project = await create_project(telling.client, "Demo")
+        telling.story.say(f"{email} signed up and owns the project Demo.")
+
+
+def warm_up(telling: Telling) -> Callable[[], Awaitable[None]]:
+    """The inference server loads its libraries meanwhile; what is returned ends the waiting for it."""
+
+    async def first_word() -> None:
+        with contextlib.suppress(Exception):  # the chapter that needs the server will say what is wrong
+            await _answer(telling, TINY, "Hello", max_tokens=1)
+
+    task = asyncio.create_task(first_word())
+
+    async def stop() -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    return stop
+
+
+async def read_documents(telling: Telling, paths: Sequence[Path]) -> None:
+    """The documents are uploaded and cut into chunks. Raises CliError when one cannot be read."""
+    with telling.story.chapter("The documents"):
+        documents = await add_documents(telling.client, telling.project, paths)
+        for document in documents:
+            if document["status"] == "failed":
+                raise CliError(f"{document['name']} cannot be used: {failure_of(document)}")
+        words = [len(path.read_text(encoding="utf-8", errors="replace").split()) for path in paths]
+        telling.facts.document_words = sum(words)
+        telling.facts.chunks = sum(int(document["chunk_count"]) for document in documents)
+        for document, count in zip(documents, words, strict=True):
+            telling.story.say(f"{document['name']}: {count:,} words in {document['chunk_count']} chunks")
+
+
+async def make_pairs(telling: Telling) -> str:
+    """The id of a dataset of questions and answers. Raises CliError when it is too small to train on."""
+    with telling.story.chapter("Questions and answers from the text"):
+        request = {
+            "projectId": telling.project,
+            "datasetName": DATASET,
+            "mode": "qa",
+            "pairsPerChunk": PAIRS_PER_CHUNK,
+            "maxPairs": MAX_PAIRS,
+        }
+        dataset_id = await start_generation(telling.client, request)
+        dataset = await generated(telling.client, dataset_id, telling.story.console)
+        if dataset["status"] == "failed":
+            raise CliError(f"No dataset was made: {failure_of(dataset)}")
+        pairs = await valid_pairs(telling.client, dataset_id)
+        telling.facts.pairs = len(pairs)
+        if len(pairs) < MIN_PAIRS:
+            raise CliError(
+                f"The documents give {len(pairs)} pairs; training needs {MIN_PAIRS} or more.",
+                hint="Use a longer document, with plain sentences that state facts.",
+                code="too_few_pairs",
+            )
+        telling.story.say(f"{len(pairs)} pairs, made without any key. One of them:")
+        example = pairs[len(pairs) // 2]
+        telling.story.pair(example["user_message"], example["assistant_message"])
+    return dataset_id
+
+
+async def check_and_estimate(telling: Telling, dataset_id: str) -> None:
+    """The dataset is checked, and what training costs is known before it starts."""
+    with telling.story.chapter("Checked, and the bill beforehand"):
+        report, estimate = await asyncio.gather(
+            telling.client.invoke("validate-dataset", {"datasetId": dataset_id}),
+            telling.client.invoke("estimate-training", _options(dataset_id)),
+        )
+        telling.facts.valid = bool(report["valid"])
+        telling.facts.estimated_cost_usd = float(estimate["costUsd"])
+        if not report["valid"]:
+            raise CliError("The dataset is not valid.", details=report["errors"])
+        stats, duration = report["stats"], estimate["durationSeconds"]
+        telling.story.say(
+            f"Valid: {stats['totalPairs']} pairs, {stats['uniqueQuestions']} different questions, "
+            f"{len(report['warnings'])} warnings."
+        )
+        telling.story.say(
+            f"Training on this machine: {dollars(estimate['costUsd'])}, "
+            f"{estimate['billableTokens']:,} tokens, about {duration['low']:.0f} to {duration['high']:.0f} s."
+        )
+
+
+async def ask_before(telling: Telling, dataset_id: str) -> list[Question]:
+    """Questions from the training pairs, and what the untrained model says to them."""
+    with telling.story.chapter("Asked before training"):
+        questions = pick_questions(await valid_pairs(telling.client, dataset_id), QUESTIONS, SEED)
+        if not questions:
+            raise CliError("No training pair asks a question that only one answer fits.")
+        for question in questions:
+            telling.before[question.text] = await _answer(telling, TINY, question.text)
+        right = sum(is_right(telling.before[one.text], one.expected) for one in questions)
+        telling.facts.questions, telling.facts.answers_right_before = len(questions), right
+        telling.story.say(f"The base model {TINY} answers {right} of {len(questions)} questions.")
+    return questions
+
+
+async def train(telling: Telling, dataset_id: str) -> Row:
+    """The finished job, followed live. Raises CliError when it did not complete."""
+    latencies_ms: list[float] = []
+
+    def measure(update: Update) -> None:
+        if update.latency_ms is not None:
+            latencies_ms.append(update.latency_ms)
+
+    with telling.story.chapter("Training, followed live"):
+        started = await telling.client.invoke("start-training", _options(dataset_id))
+        job = await _followed_or_cancelled(telling, str(started["jobId"]), measure)
+        if job["status"] != "completed":
+            raise CliError(f"Training {job['status']}: {failure_of(job)}")
+        facts = telling.facts
+        facts.job_id, facts.final_loss = job["id"], job["training_loss"]
+        facts.realtime_updates, facts.realtime_p50_ms = len(latencies_ms), median_ms(latencies_ms)
+        telling.story.say(
+            f"{job['step']} steps, loss {float(job['training_loss']):.4f}. "
+            f"Realtime brought {facts.realtime_updates} updates, half of them within "
+            f"{facts.realtime_p50_ms} ms of the database's commit."
+        )
+    return job
+
+
+async def deploy(telling: Telling, job: Row) -> None:
+    """The model that the job registered answers behind a name."""
+    with telling.story.chapter("Registered and deployed"):
+        query = telling.client.supabase.table("fine_tuned_models").select("*").eq("job_id", job["id"])
+        model = (await telling.client.rows(query))[0]
+        await deploy_model(telling.client, model["id"], DEPLOYMENT, "first version")
+        telling.facts.model_version = int(model["version"])
+        telling.story.say(
+            f"{model['name']}:{model['version']} is in the registry and answers as {DEPLOYMENT!r}."
+        )
+
+
+async def ask_after(telling: Telling, questions: Sequence[Question]) -> None:
+    """The same questions again, through the deployment's name, and both answers side by side."""
+    with telling.story.chapter("Asked again, through the deployment's name"):
+        answered = [await _answered(telling, question) for question in questions]
+        right = sum(one.is_right_after for one in answered)
+        telling.facts.answers_right_after = right
+        telling.story.answers(answered)
+        telling.story.say(f"{right} of {len(answered)} right; before training it was 0.")
+    telling.story.rule()
+    telling.story.say(
+        "The questions come from the training pairs: a tiny model proves the pipeline, not intelligence. "
+        "For a real base model, on the same stack:"
+    )
+    telling.story.say(f"fineflow train {DATASET} --base-model {REAL_BASE_MODEL} --method lora --follow")
+
+
+def _options(dataset_id: str) -> Row:
+    return training_options(dataset_id, "local", TINY, "full", {"epochs": EPOCHS})
+
+
+async def _followed_or_cancelled(telling: Telling, job_id: str, on_update: Callable[[Update], None]) -> Row:
+    """The ended job; when the story is interrupted, the job is asked to end too."""
+    try:
+        return await follow_job(telling.client, job_id, telling.story.console, on_update)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            cancelling = telling.client.invoke("cancel-training", {"jobId": job_id})
+            await asyncio.wait_for(cancelling, CANCEL_SECONDS)
+        raise
+
+
+async def _answered(telling: Telling, question: Question) -> Answered:
+    before, after = telling.before[question.text], await _answer(telling, DEPLOYMENT, question.text)
+    return Answered(
+        question, before, after, is_right(before, question.expected), is_right(after, question.expected)
+    )
+
+
+async def _answer(telling: Telling, model: str, question: str, max_tokens: int = ANSWER_TOKENS) -> str:
+    options = {"model": model, "max_tokens": max_tokens, "temperature": 0, "project_id": telling.project}
+    return text_of(await ask(telling.client, options, [{"role": "user", "content": question}]))
