@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from shared.training.spec import LrScheduler, Method, TrainingConfig
 
@@ -22,7 +23,7 @@ class BaseModel:
 CATALOG: dict[str, BaseModel] = {
     TINY: BaseModel(
         TINY,
-        parameters=700_000,
+        parameters=656_000,
         context_length=1024,
         description="Built on this machine, random weights: proves the pipeline in seconds, knows nothing.",
     ),
@@ -37,17 +38,20 @@ class Defaults:
     lr_scheduler: LrScheduler
     batch_size: int
     max_length: int
+    warmup_ratio: float
 
 
 # LoRA moves few weights and needs a rate about ten times that of full fine-tuning (TRL's own SFT
-# default is 2e-5). The tiny model starts from noise, so it needs far more; 4e-3 was measured.
+# default is 2e-5).
 _DEFAULTS: dict[Method, Defaults] = {
-    "full": Defaults(2e-5, "linear", 8, 1024),
-    "lora": Defaults(2e-4, "linear", 8, 1024),
+    "full": Defaults(2e-5, "linear", 8, 1024, 0.03),
+    "lora": Defaults(2e-4, "linear", 8, 1024, 0.03),
 }
+# The tiny model starts from noise. Measured on 48 to 100 sentences: batches of 4 learn in as many
+# seconds an epoch as batches of 8 and in fewer epochs; with less warm-up some seeds get stuck.
 _TINY_DEFAULTS: dict[Method, Defaults] = {
-    "full": Defaults(4e-3, "cosine", 8, 1024),
-    "lora": Defaults(5e-3, "cosine", 8, 1024),
+    "full": Defaults(4e-3, "cosine", 4, 1024, 0.1),
+    "lora": Defaults(8e-3, "cosine", 4, 1024, 0.1),
 }
 
 
@@ -57,10 +61,15 @@ def resolve(config: TrainingConfig, base_model: str, method: Method) -> Training
     automatic_rate = defaults.learning_rate * config.learning_rate_multiplier
     return config.model_copy(
         update={
-            "learning_rate": config.learning_rate or automatic_rate,
-            "lr_scheduler": config.lr_scheduler or defaults.lr_scheduler,
-            "batch_size": config.batch_size or defaults.batch_size,
-            "max_length": config.max_length or defaults.max_length,
-            "save_steps": config.save_steps or 100,
+            "learning_rate": _chosen(config.learning_rate, automatic_rate),
+            "lr_scheduler": _chosen(config.lr_scheduler, defaults.lr_scheduler),
+            "batch_size": _chosen(config.batch_size, defaults.batch_size),
+            "max_length": _chosen(config.max_length, defaults.max_length),
+            "warmup_ratio": _chosen(config.warmup_ratio, defaults.warmup_ratio),
+            "save_steps": _chosen(config.save_steps, 100),
         }
     )
+
+
+def _chosen(value: Any, default: Any) -> Any:
+    return default if value is None else value

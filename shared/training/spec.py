@@ -28,7 +28,8 @@ LrScheduler = Literal[
 ]
 
 # A Hub id or an absolute path. Nothing that could climb out of a cache directory.
-BASE_MODEL_PATTERN = r"^(/[^\x00]{1,1000}|[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?)$"
+# ASCII classes and no counted repeats: \w{0,95} expands past the regex engine's size limit.
+BASE_MODEL_PATTERN = r"^(/[^\x00]+|[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?)$"
 BaseModelId = Annotated[str, StringConstraints(pattern=BASE_MODEL_PATTERN, max_length=1001)]
 
 
@@ -53,7 +54,7 @@ class TrainingConfig(Record):
         description="Scales the automatic learning rate; ignored beside an explicit one.",
     )
     lr_scheduler: LrScheduler | None = None
-    warmup_ratio: float = Field(default=0.03, ge=0, le=0.5, description="Share of all steps.")
+    warmup_ratio: float | None = Field(default=None, ge=0, le=0.5, description="Share of all steps.")
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     max_length: int | None = Field(default=None, ge=16, le=131_072, description="Tokens a row.")
     lora_r: int = Field(default=16, ge=1, le=256)
@@ -163,7 +164,11 @@ class RunResult(Record):
 
 
 class TrainerReport(Record):
-    """One message of a trainer. `seq` starts at 1 and grows by 1 a report: a gap or a repeat is visible."""
+    """One message of a trainer. `seq` starts at 1 and grows by 1 a report, also over a resume.
+
+    `events.jsonl` in the run directory holds them all. The network may skip a progress report that a
+    newer one replaced; it never skips a claim, an event or a result.
+    """
 
     seq: int = Field(ge=1)
     kind: Literal["claim", "progress", "event", "result"]
@@ -172,6 +177,30 @@ class TrainerReport(Record):
     level: Literal["info", "warning", "error"] = "info"
     data: dict[str, Any] = Field(default_factory=dict)
     result: RunResult | None = None
+
+
+class Message(Record):
+    """A record that crosses the network: camelCase outside, snake_case accepted as well."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class ReportBatch(Message):
+    """Body of a POST to report-training. Reports are in order; none was acknowledged before."""
+
+    attempt: int = Field(ge=1)
+    run_id: UUID
+    reports: list[TrainerReport] = Field(min_length=1, max_length=100)
+
+
+class ReportReceipt(Message):
+    """Answer of report-training. `claimed` false: another trainer has this job, stop at once."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    accepted_seq: int = Field(ge=0, description="Every report up to here is stored.")
+    cancel_requested: bool = False
+    claimed: bool = True
 
 
 class RunStatus(Record):
