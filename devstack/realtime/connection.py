@@ -12,12 +12,11 @@ from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.exceptions import ConnectionClosed
 
 from devstack.realtime.hub import Hub
-from devstack.realtime.protocol import JoinConfig, Message, decode, encode, subscription_id, to_json
-from devstack.realtime.subscriptions import Subscription, SubscriptionRefused, find_targets
+from devstack.realtime.protocol import JoinConfig, Message, decode, encode, to_json
+from devstack.realtime.subscriptions import Subscription, SubscriptionRefused, find_subscriptions
 from devstack.realtime.tokens import Identity, TokenRefused, Tokens
 
 TOPIC_PREFIX = "realtime:"
-EVENTS = {"INSERT", "UPDATE", "DELETE"}
 SILENCE_SECONDS = 60  # clients send a heartbeat every 25
 LIVE_TIMEOUT_SECONDS = 5
 MAX_CHANNELS = 100
@@ -175,16 +174,11 @@ class Connection:
             return "Unable to subscribe to changes: the change stream is not live"
         identity, wanted, error = channel.identity, [], None
         try:
-            for raw, request in zip(
-                channel.config.postgres_changes or [], channel.config.requests(), strict=True
-            ):
-                event = request.event.upper() if request.event.upper() in EVENTS else "*"
-                for target in await find_targets(request, identity.role, self._hub.database):
-                    select = frozenset(request.select or ())
-                    name = subscription_id(raw)
-                    wanted.append(Subscription(self, channel.topic, name, event, target, select, identity))
+            wanted = await find_subscriptions(
+                self, channel.topic, channel.config.requests(), identity, self._hub.database
+            )
         except SubscriptionRefused as refusal:
-            wanted, error = [], str(refusal)
+            error = str(refusal)
         # The client may have left, or sent another token, while Postgres was asked.
         if self._channels.get(channel.topic) is channel and channel.identity is identity:
             self._hub.replace(channel.subscriptions, wanted)

@@ -60,9 +60,11 @@ class JoinConfig(BaseModel):
     presence: PresenceOptions | None = None
     private: bool | None = None
 
-    def requests(self) -> list[ChangeRequest]:
-        """The wanted changes. Raises pydantic.ValidationError."""
-        return [ChangeRequest.model_validate(raw) for raw in self.postgres_changes or []]
+    def requests(self) -> list[tuple[int, ChangeRequest]]:
+        """The wanted changes with their ids. Raises pydantic.ValidationError."""
+        return [
+            (subscription_id(raw), ChangeRequest.model_validate(raw)) for raw in self.postgres_changes or []
+        ]
 
     def echo(self) -> list[dict[str, Any]]:
         """The wanted changes word for word, each with its id: clients compare them with what they sent."""

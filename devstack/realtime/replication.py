@@ -22,8 +22,10 @@ PUBLICATION = "supabase_realtime"
 SESSION_OPTIONS = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1"
 CONNECT_TIMEOUT_SECONDS = 5
 SLOT_TIMEOUT_SECONDS = 10.0
-STATUS_SECONDS = 10.0
-SILENCE_SECONDS = 45.0
+# Short, because Postgres 16 can lose a walsender's wake-up: it then sits on a committed change until it
+# hears from us (seen after ALTER TABLE, with sent_lsn behind the flushed WAL).
+STATUS_SECONDS = 0.1
+ANSWER_WANTED_SECONDS, SILENCE_SECONDS = 10.0, 45.0
 
 
 class Replication:
@@ -139,7 +141,7 @@ class Replication:
         now = time.monotonic()
         if not self._status_due and now - self._status_at < STATUS_SECONDS:
             return
-        lsn, wants_answer = self._confirmed_lsn, not self._status_due
+        lsn, wants_answer = self._confirmed_lsn, now - self._heard_at > ANSWER_WANTED_SECONDS
         self._pgconn.put_copy_data(b"r" + struct.pack("!QQQqb", lsn, lsn, lsn, 0, wants_answer))
         self._pgconn.flush()
         self._status_due, self._status_at = False, now

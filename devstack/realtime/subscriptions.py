@@ -26,6 +26,7 @@ where a.attrelid = format('%%I.%%I', %(schema)s::text, %(table)s::text)::regclas
     and a.attnum > 0 and not a.attisdropped
     and has_column_privilege(%(role)s::text, a.attrelid, a.attnum, 'select')
 """
+EVENTS = {"INSERT", "UPDATE", "DELETE"}
 UNABLE = "Unable to subscribe to changes with given parameters."
 
 
@@ -65,8 +66,33 @@ class Subscription:
         return self.event in ("*", kind) and now < self.identity.expires_at
 
 
-async def find_targets(request: ChangeRequest, role: str, database: Database) -> list[Target]:
-    """The published tables that the request names, with its filters. Raises SubscriptionRefused."""
+async def find_subscriptions(
+    listener: Listener,
+    topic: str,
+    requests: list[tuple[int, ChangeRequest]],
+    identity: Identity,
+    database: Database,
+) -> list[Subscription]:
+    """One subscription for each published table that a request names. Raises SubscriptionRefused."""
+    found = []
+    for name, request in requests:
+        event = request.event.upper()
+        for target in await _targets(request, identity.role, database):
+            found.append(
+                Subscription(
+                    listener,
+                    topic,
+                    name,
+                    event if event in EVENTS else "*",
+                    target,
+                    frozenset(request.select or ()),
+                    identity,
+                )
+            )
+    return found
+
+
+async def _targets(request: ChangeRequest, role: str, database: Database) -> list[Target]:
     wanted = {"schema": request.schema_name or "public", "table": request.table or "*"}
     try:
         tables = await database.rows(PUBLISHED_TABLES, {"publication": PUBLICATION, **wanted})

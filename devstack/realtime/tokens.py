@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 from pydantic import SecretStr
 
-ROLES = {"anon", "authenticated", "service_role"}
+ROLES = ("anon", "authenticated", "service_role")
 AUDIENCE = "authenticated"
 
 
