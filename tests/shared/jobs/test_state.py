@@ -1,5 +1,7 @@
 """The life of a job, without a database."""
 
+from itertools import pairwise
+
 import pytest
 
 from shared.jobs.state import ACTIVE, ENDED, TRANSITIONS, JobStatus, path
@@ -10,7 +12,7 @@ from shared.jobs.state import ACTIVE, ENDED, TRANSITIONS, JobStatus, path
 def test_a_path_walks_allowed_moves_and_arrives(start: JobStatus, end: JobStatus) -> None:
     steps = path(start, end)
     walked = [start, *steps]
-    assert all(move in TRANSITIONS for move in zip(walked, walked[1:], strict=False))
+    assert all(move in TRANSITIONS for move in pairwise(walked))
     assert not steps or steps[-1] == end
 
 
