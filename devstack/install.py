@@ -30,7 +30,7 @@ class InstallFailed(Exception):
     """What the stack needs could not be installed; the message says why."""
 
 
-async def ensure_installed(say: Callable[[str], None]) -> None:
+async def ensure_installed(say: Callable[[str], object]) -> None:
     """Node packages are those of the lock file and tiktoken's cache is filled. Raises InstallFailed."""
     if _stamp_on_disk() != _stamp():
         say("Installing the packages of the front door (once)")

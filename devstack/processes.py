@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,16 +135,20 @@ def command_line(pid: int) -> str:
     return _ps("command", pid) or ""
 
 
-async def end_group(leader_pid: int, identity: str, grace_seconds: float = GRACE_SECONDS) -> bool:
-    """Ends a process group that is not our child: SIGTERM, then SIGKILL. False when it was gone already."""
+async def end_group(
+    leader_pid: int,
+    identity: str,
+    stop_signal: signal.Signals = signal.SIGTERM,
+    grace_seconds: float = GRACE_SECONDS,
+) -> bool:
+    """Ends a process group that is not our child, by force after the grace. False: it was gone already."""
     if process_identity(leader_pid) != identity:
         return False
-    kill_group(leader_pid, signal.SIGTERM)
-    deadline = asyncio.get_running_loop().time() + grace_seconds
+    kill_group(leader_pid, stop_signal)
+    deadline = time.monotonic() + grace_seconds
     while process_identity(leader_pid) == identity:
-        if asyncio.get_running_loop().time() > deadline:
+        if time.monotonic() > deadline:
             kill_group(leader_pid)
-            return True
         await asyncio.sleep(POLL_SECONDS)
     return True
 

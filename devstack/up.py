@@ -1,0 +1,74 @@
+"""`python -m devstack.up`: the embedded stack on one address, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from devstack.stack import DEFAULT_PORT, Stack
+from devstack.stack_files import StackAlreadyRunning
+from devstack.supervisor import Say, StackFailed
+
+__all__ = ["Stack", "StackAlreadyRunning", "StackFailed", "main", "up"]
+FAILED, ALREADY_RUNNING = 1, 3
+
+
+def tell(line: str) -> None:
+    """Prints a line at once, also into a pipe."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def up(data_dir: Path | None = None, port: int = DEFAULT_PORT, say: Say = tell) -> int:
+    """Runs the stack until it is cancelled or fails; the exit code: 1 failed, 3 already running."""
+    try:
+        async with Stack(data_dir, port, say=say) as stack:
+            say(_welcome(stack))
+            await stack.wait()
+    except StackAlreadyRunning as running:
+        say(str(running))
+        return ALREADY_RUNNING
+    except StackFailed as failed:
+        say(f"The stack has ended: {failed}")
+        return FAILED
+    return 0
+
+
+def _welcome(stack: Stack) -> str:
+    return (
+        f"\nFineFlow is up at {stack.url}\n"
+        f"  demo login      {stack.demo_email} / {stack.demo_password}\n"
+        f"  publishable key {stack.publishable_key}\n"
+        f"  secret key      in {stack.data_dir / 'stack.json'}\n"
+        f"  logs            {stack.data_dir / 'logs'}\n"
+        "Ctrl-C stops it.\n"
+    )
+
+
+def main() -> int:
+    """Runs `up`; the first Ctrl-C, TERM or HUP stops it, and later ones wait for that."""
+
+    async def run() -> int:
+        work = asyncio.ensure_future(up())
+        received: list[int] = []
+
+        def stop(number: int) -> None:
+            if not received:
+                work.cancel()
+            received.append(number)
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        with suppress(asyncio.CancelledError):
+            return await work
+        tell("Stopped.")
+        return 128 + received[0] if received[0] != signal.SIGINT else 0
+
+    return asyncio.run(run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The whole embedded stack, started once, and users to try it with."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from supabase import AsyncClient, acreate_client
+
+from devstack.ports import free_port
+from devstack.up import Stack
+
+NewUser = Callable[[], Awaitable[tuple[AsyncClient, str, str]]]
+
+
+@pytest.fixture(scope="session")
+async def stack() -> AsyncIterator[Stack]:
+    """Everything that `make up` runs, on free ports and a database of its own."""
+    directory = Path(tempfile.mkdtemp(prefix="fineflow-stack-"))
+    try:
+        async with Stack(directory, free_port()) as running:
+            yield running
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+async def new_user(stack: Stack) -> NewUser:
+    """Signs up a user: `client, user_id, access_token = await new_user()`. The client acts as that user."""
+
+    async def sign_up() -> tuple[AsyncClient, str, str]:
+        client = await acreate_client(stack.url, stack.publishable_key)
+        answer = await client.auth.sign_up(
+            {"email": f"user-{uuid4().hex}@test.local", "password": "correct-horse-battery"}
+        )
+        assert answer.user is not None
+        assert answer.session is not None
+        return client, answer.user.id, answer.session.access_token
+
+    return sign_up
