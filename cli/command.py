@@ -7,7 +7,7 @@ import functools
 import inspect
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -35,20 +35,20 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[AsyncCommand
             show(result, as_json=as_json)
             return result.exit_code
 
-        if not wants_flag:
-            _add_json_flag(run, function)
+        _declare(run, function, with_json_flag=not wants_flag)
         app.command(name)(run)
         return function
 
     return register
 
 
-def _add_json_flag(run: Callable[..., int], function: Callable[..., Any]) -> None:
+def _declare(run: Callable[..., int], function: Callable[..., Any], *, with_json_flag: bool) -> None:
+    """What typer reads: the parameters of `function`, with their types evaluated where it was written."""
     flag = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonFlag)
-    signature = inspect.signature(function)
-    shown = signature.replace(parameters=[*signature.parameters.values(), flag])
-    run.__signature__ = shown  # type: ignore[attr-defined] # functions carry no declared signature
-    run.__annotations__ = {**get_type_hints(function, include_extras=True), "as_json": JsonFlag}
+    signature = inspect.signature(function, eval_str=True)
+    parameters = [*signature.parameters.values(), *([flag] if with_json_flag else [])]
+    declared = signature.replace(parameters=parameters)
+    run.__signature__ = declared  # type: ignore[attr-defined] # functions carry no declared signature
 
 
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:

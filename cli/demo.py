@@ -57,7 +57,7 @@ async def demo(
 async def _tell(story: Story, documents: Sequence[Path]) -> Facts:
     async with AsyncExitStack() as opened:
         with story.chapter("A whole stack on this machine"):
-            stack, is_ours = await opened.enter_async_context(stack_of_this_machine())
+            stack, is_ours = await opened.enter_async_context(stack_of_this_machine(story.remark))
             how = "answer at" if is_ours else "were running already, at"
             story.say(f"Postgres, Auth, Storage, Realtime and the functions {how} {stack['url']}")
         client = await opened.enter_async_context(anonymous_client(connection_to(stack)))

@@ -64,6 +64,10 @@ class Story:
         """One paragraph, indented and wrapped."""
         self.show(cell(text))
 
+    def remark(self, text: str) -> None:
+        """A line that matters less than what is said."""
+        self.show(Text(cell(text).plain, style="dim"))
+
     def show(self, what: RenderableType) -> None:
         self.console.print(Padding(what, (0, 0, 0, INDENT)))
 
