@@ -15,6 +15,8 @@ const TYPES = {
   numeric: { to: 1700, from: [1700], serialize: String, parse: toNumber },
   timestamp: { to: 1114, from: [1114], serialize: String, parse: (text) => text.replace(" ", "T") },
   timestamptz: { to: 1184, from: [1184], serialize: String, parse: toIsoTime },
+  json: { to: 114, from: [114], serialize: toJson, parse: JSON.parse },
+  jsonb: { to: 3802, from: [3802], serialize: toJson, parse: JSON.parse },
 };
 
 /** "0.01000000" -> 0.01; NaN and infinities stay text, which JSON can hold. */
@@ -26,6 +28,22 @@ export function toNumber(text) {
 /** "2026-11-20 20:44:03.128+00" -> "2026-11-20T20:44:03.128+00:00". */
 export function toIsoTime(text) {
   return text.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00");
+}
+
+/**
+ * Lite writes the objects and arrays of an RPC's arguments as JSON, and the driver writes that text as JSON
+ * again: a function would be given one string. What is an object or array already stays as it is.
+ */
+export function toJson(value) {
+  if (typeof value === "string" && /^\s*[[{]/.test(value)) {
+    try {
+      JSON.parse(value);
+      return value;
+    } catch {
+      // text that only begins like JSON
+    }
+  }
+  return JSON.stringify(value);
 }
 
 /** An app of Lite that serves nobody yet. `settings` are sections of supabase/config.toml. */
