@@ -10,12 +10,14 @@ from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from cli.client import Row
 
+INDENT = 3
 LINE_EVERY_SECONDS = 2.0  # where there is no terminal
 
 
@@ -47,7 +49,7 @@ class _Shown:
         self.row: Row = {}
 
     def line(self) -> str:
-        return f"{self.percent(self.row):3.0f} %  {self.details(self.row)}"
+        return f"{'':{INDENT}}{self.percent(self.row):3.0f} %  {self.details(self.row)}"
 
     def __rich__(self) -> RenderableType:
         percent = self.percent(self.row)
@@ -55,7 +57,7 @@ class _Shown:
         top.add_column(ratio=1)
         top.add_column(justify="right", width=5, no_wrap=True)
         top.add_row(ProgressBar(total=100, completed=percent), f"{percent:.0f} %")
-        return Group(top, Text(self.details(self.row), style="dim"))
+        return Padding(Group(top, Text(self.details(self.row), style="dim")), (0, 0, 0, INDENT))
 
 
 class _LiveBar:

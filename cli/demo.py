@@ -16,12 +16,12 @@ from typing import Annotated
 
 import typer
 
+from cli import demo_answers as answers
 from cli import demo_chapters as chapters
 from cli.client import anonymous_client
 from cli.command import JsonFlag, command
 from cli.connection import PROJECT_ROOT, connection_to
-from cli.demo_chapters import Telling
-from cli.demo_facts import Facts, shortfall
+from cli.demo_facts import Facts, Telling, shortfall
 from cli.documents import checked_file
 from cli.exits import ExitCode
 from cli.output import Result, console
@@ -61,15 +61,15 @@ async def _tell(story: Story, documents: Sequence[Path]) -> Facts:
             how = "answer at" if is_ours else "were running already, at"
             story.say(f"Postgres, Auth, Storage, Realtime and the functions {how} {stack['url']}")
         client = await opened.enter_async_context(anonymous_client(connection_to(stack)))
-        telling = Telling(story, client)
+        telling = Telling(story, client, dataset_name=documents[0].stem[:60].strip() or "document")
         await chapters.sign_up(telling)
-        opened.push_async_callback(chapters.warm_up(telling))
+        opened.push_async_callback(answers.warm_up(telling))
         await chapters.read_documents(telling, documents)
         dataset_id = await chapters.make_pairs(telling)
         await chapters.check_and_estimate(telling, dataset_id)
-        questions = await chapters.ask_before(telling, dataset_id)
+        questions = await answers.ask_before(telling, dataset_id)
         job = await chapters.train(telling, dataset_id)
         await chapters.deploy(telling, job)
-        await chapters.ask_after(telling, questions)
+        await answers.ask_after(telling, questions)
         telling.facts.seconds = round(story.seconds, 1)
     return telling.facts

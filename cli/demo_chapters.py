@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from cli.chat import ask, text_of
-from cli.client import Client, Row
+from cli.client import Row
 from cli.connection import Login
 from cli.datasets import generated, start_generation, valid_pairs
-from cli.demo_facts import Facts, median_ms
+from cli.demo_answers import DEPLOYMENT
+from cli.demo_facts import Telling, median_ms
 from cli.documents import add_documents, failure_of
 from cli.exits import CliError
 from cli.jobs import follow_job
@@ -23,32 +22,13 @@ from cli.live import Update
 from cli.lookup import create_project
 from cli.models import deploy_model
 from cli.output import dollars
-from cli.questions import Question, is_right, pick_questions
-from cli.story import Answered, Story
 from cli.training import TINY, training_options
 
-DEPLOYMENT = "support"
-DATASET = "handbook"
 PAIRS_PER_CHUNK = 4
 MAX_PAIRS = 56
 MIN_PAIRS = 10
 EPOCHS = 50
-QUESTIONS = 5
-SEED = 7
-ANSWER_TOKENS = 200
 CANCEL_SECONDS = 5.0
-REAL_BASE_MODEL = "Qwen/Qwen3-0.6B"
-
-
-@dataclass
-class Telling:
-    """One telling of the story: who acts, and what was found out so far."""
-
-    story: Story
-    client: Client
-    facts: Facts = field(default_factory=Facts)
-    project: str = ""
-    before: dict[str, str] = field(default_factory=dict)  # question -> answer
 
 
 async def sign_up(telling: Telling) -> None:
@@ -58,23 +38,6 @@ async def sign_up(telling: Telling) -> None:
         await telling.client.sign_up(Login(email, SecretStr(secrets.token_urlsafe(24))))
         telling.project = await create_project(telling.client, "Demo")
         telling.story.say(f"{email} signed up and owns the project Demo.")
-
-
-def warm_up(telling: Telling) -> Callable[[], Awaitable[None]]:
-    """The inference server loads its libraries meanwhile; what is returned ends the waiting for it."""
-
-    async def first_word() -> None:
-        with contextlib.suppress(Exception):  # the chapter that needs the server will say what is wrong
-            await _answer(telling, TINY, "Hello", max_tokens=1)
-
-    task = asyncio.create_task(first_word())
-
-    async def stop() -> None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    return stop
 
 
 async def read_documents(telling: Telling, paths: Sequence[Path]) -> None:
@@ -96,7 +59,7 @@ async def make_pairs(telling: Telling) -> str:
     with telling.story.chapter("Questions and answers from the text"):
         request = {
             "projectId": telling.project,
-            "datasetName": DATASET,
+            "datasetName": telling.dataset_name,
             "mode": "qa",
             "pairsPerChunk": PAIRS_PER_CHUNK,
             "maxPairs": MAX_PAIRS,
@@ -141,20 +104,6 @@ async def check_and_estimate(telling: Telling, dataset_id: str) -> None:
         )
 
 
-async def ask_before(telling: Telling, dataset_id: str) -> list[Question]:
-    """Questions from the training pairs, and what the untrained model says to them."""
-    with telling.story.chapter("Asked before training"):
-        questions = pick_questions(await valid_pairs(telling.client, dataset_id), QUESTIONS, SEED)
-        if not questions:
-            raise CliError("No training pair asks a question that only one answer fits.")
-        for question in questions:
-            telling.before[question.text] = await _answer(telling, TINY, question.text)
-        right = sum(is_right(telling.before[one.text], one.expected) for one in questions)
-        telling.facts.questions, telling.facts.answers_right_before = len(questions), right
-        telling.story.say(f"The base model {TINY} answers {right} of {len(questions)} questions.")
-    return questions
-
-
 async def train(telling: Telling, dataset_id: str) -> Row:
     """The finished job, followed live. Raises CliError when it did not complete."""
     latencies_ms: list[float] = []
@@ -191,22 +140,6 @@ async def deploy(telling: Telling, job: Row) -> None:
         )
 
 
-async def ask_after(telling: Telling, questions: Sequence[Question]) -> None:
-    """The same questions again, through the deployment's name, and both answers side by side."""
-    with telling.story.chapter("Asked again, through the deployment's name"):
-        answered = [await _answered(telling, question) for question in questions]
-        right = sum(one.is_right_after for one in answered)
-        telling.facts.answers_right_after = right
-        telling.story.answers(answered)
-        telling.story.say(f"{right} of {len(answered)} right; before training it was 0.")
-    telling.story.rule()
-    telling.story.say(
-        "The questions come from the training pairs: a tiny model proves the pipeline, not intelligence. "
-        "For a real base model, on the same stack:"
-    )
-    telling.story.say(f"fineflow train {DATASET} --base-model {REAL_BASE_MODEL} --method lora --follow")
-
-
 def _options(dataset_id: str) -> Row:
     return training_options(dataset_id, "local", TINY, "full", {"epochs": EPOCHS})
 
@@ -220,15 +153,3 @@ async def _followed_or_cancelled(telling: Telling, job_id: str, on_update: Calla
             cancelling = telling.client.invoke("cancel-training", {"jobId": job_id})
             await asyncio.wait_for(cancelling, CANCEL_SECONDS)
         raise
-
-
-async def _answered(telling: Telling, question: Question) -> Answered:
-    before, after = telling.before[question.text], await _answer(telling, DEPLOYMENT, question.text)
-    return Answered(
-        question, before, after, is_right(before, question.expected), is_right(after, question.expected)
-    )
-
-
-async def _answer(telling: Telling, model: str, question: str, max_tokens: int = ANSWER_TOKENS) -> str:
-    options = {"model": model, "max_tokens": max_tokens, "temperature": 0, "project_id": telling.project}
-    return text_of(await ask(telling.client, options, [{"role": "user", "content": question}]))

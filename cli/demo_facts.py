@@ -6,6 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cli.client import Client
+from cli.story import Story
+
 RIGHT_NEEDED = 4
 
 
@@ -26,7 +29,19 @@ class Facts:
     questions: int = 0
     answers_right_before: int | None = None
     answers_right_after: int | None = None
-    seconds: float = field(default=0.0)
+    seconds: float = 0.0
+
+
+@dataclass
+class Telling:
+    """One telling of the story: who acts, and what was found out so far."""
+
+    story: Story
+    client: Client
+    dataset_name: str
+    facts: Facts = field(default_factory=Facts)
+    project: str = ""
+    before: dict[str, str] = field(default_factory=dict)  # question -> answer
 
 
 def median_ms(latencies_ms: Sequence[float]) -> float | None:

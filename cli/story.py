@@ -18,7 +18,7 @@ from cli.output import cell
 from cli.questions import Question
 
 INDENT = 3
-SHOWN_ANSWER = 160  # characters: noise can be long
+SHOWN_ANSWER = 90  # characters: noise can be long
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Story:
         self.show(Text(cell(text).plain, style="dim"))
 
     def show(self, what: RenderableType) -> None:
-        self.console.print(Padding(what, (0, 0, 0, INDENT)))
+        self.console.print(Padding(what, (0, 0, 0, INDENT), expand=False))
 
     def pair(self, question: str, answer: str) -> None:
         """A training pair as an example."""
@@ -89,6 +89,10 @@ class Story:
             verdict = Text("yes", style="green") if one.is_right_after else Text("no", style="red")
             table.add_row(cell(one.question.text), shown(one.before), shown(one.after), verdict)
         self.show(table)
+
+    def command(self, line: str) -> None:
+        """A command to copy: never wrapped."""
+        self.console.print(Text(" " * INDENT + line, style="bold"), soft_wrap=True)
 
     def rule(self) -> None:
         self.console.print()

@@ -1,0 +1,165 @@
+"""The commands one after another on the embedded stack, as a script would call them."""
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from devstack.up import Stack
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: what it printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on stdout; the command succeeded."""
+        assert self.code == 0, f"{self.out}\n{self.err}"
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Runs `fineflow` in processes of their own, all with one data directory."""
+
+    environment: dict[str, str]
+
+    async def __call__(self, *arguments: str, stdin: str = "") -> Ended:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli.main", *arguments),
+            cwd=ROOT,
+            env=self.environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), SECONDS)
+        return Ended(process.returncode or 0, out.decode(), err.decode())
+
+
+@pytest.fixture
+async def fineflow(stack: Stack, tmp_path: Path) -> Shell:
+    """A new user who is logged in by a saved session."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("FINEFLOW_", "SUPABASE_"))
+    }
+    shell = Shell(
+        kept
+        | {
+            "FINEFLOW_URL": stack.url,
+            "FINEFLOW_PUBLISHABLE_KEY": stack.publishable_key,
+            "FINEFLOW_DATA_DIR": str(tmp_path),
+        }
+    )
+    email = f"cli-{uuid4()}@test.local"
+    signed_up = await shell("signup", email, "--json", stdin="a-long-password\n")
+    assert signed_up.document["email"] == email
+    return shell
+
+
+async def test_from_a_document_to_an_answer(fineflow: Shell, tmp_path: Path) -> None:
+    names = [
+        "Alma",
+        "Bruno",
+        "Clea",
+        "Dorian",
+        "Edda",
+        "Falk",
+        "Gesa",
+        "Hanno",
+        "Ilka",
+        "Jorin",
+        "Kaja",
+        "Lenz",
+    ]
+    facts = [
+        f"The keeper {name} paints the {number + 3} doors of the harbour in May."
+        for number, name in enumerate(names)
+    ]
+    page = tmp_path / "harbour notes.md"
+    page.write_text("# The harbour\n\n" + "\n".join(facts))
+
+    [document] = (await fineflow("docs", "add", str(page), "--json")).document
+    assert (document["name"], document["status"]) == ("harbour notes.md", "ready")
+    assert "harbour notes.md" in (await fineflow("docs", "list")).out
+
+    created = await fineflow("datasets", "create", "harbour", "--pairs-per-chunk", "10", "--json")
+    assert created.document["pair_count"] >= 10
+    assert "100 %" in created.err, "progress is told on stderr"
+    assert (await fineflow("datasets", "validate", "harbour", "--json")).document["valid"] is True
+    exported = tmp_path / "out.jsonl"
+    await fineflow("datasets", "export", "harbour", "-o", str(exported))
+    assert len(exported.read_text().splitlines()) == created.document["pair_count"]
+    assert (await fineflow("datasets", "export", "harbour", "-o", str(exported))).code == 2
+
+    estimate = (await fineflow("estimate", "harbour", "--epochs", "2", "--json")).document
+    assert (estimate["costUsd"], estimate["trainingConfig"]["epochs"]) == (0, 2)
+    job = (await fineflow("train", "harbour", "--epochs", "2", "--follow", "--json")).document
+    assert (job["status"], job["progress_percent"]) == ("completed", 100)
+    shown = (await fineflow("jobs", "show", job["id"][:8], "--json")).document
+    assert [event["data"]["to"] for event in shown["events"] if event["type"] == "status"][-1] == "completed"
+    assert (await fineflow("jobs", "cancel", "last")).code == 2, "it has ended already"
+
+    [model] = (await fineflow("models", "list", "--json")).document
+    assert (model["name"], model["version"], model["job_id"]) == ("harbour", 1, job["id"])
+    deployed = (await fineflow("deploy", "harbour:1", "--as", "porter", "--json")).document
+    assert deployed["modelId"] == model["id"]
+    assert "porter" in (await fineflow("models", "list")).out
+    answer = (
+        await fineflow("chat", "porter", "Who paints the doors?", "--max-tokens", "8", "--json")
+    ).document
+    assert answer["fineflow"]["model_id"] == model["id"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("datasets", "show", "nothing"),
+        ("datasets", "show", str(uuid4())),
+        ("jobs", "show"),
+        ("deploy", "nothing:3", "--as", "x"),
+        ("chat", "nobody", "hello"),
+        ("docs", "list", "--project", "elsewhere"),
+    ],
+)
+async def test_what_does_not_exist_is_exit_code_2(fineflow: Shell, arguments: tuple[str, ...]) -> None:
+    ended = await fineflow(*arguments)
+    assert ended.code == 2
+    assert ended.err.startswith("Error: ")
+    assert "Traceback" not in ended.err
+
+
+async def test_a_key_is_stored_and_never_shown(fineflow: Shell) -> None:
+    ended = [
+        await fineflow("keys", "set", "openai", "--json", stdin="sk-very-secret-9876\n"),
+        await fineflow("keys", "status", "--json"),
+    ]
+    for one in ended:
+        stored = {key["provider"]: key for key in one.document["keys"]}
+        assert (stored["openai"]["set"], stored["openai"]["lastFour"]) == (True, "9876")
+        assert "very-secret" not in one.out + one.err
+    assert (await fineflow("keys", "delete", "openai")).code == 0
+    assert (await fineflow("keys", "delete", "openai")).code == 2
+
+
+async def test_logging_out_and_in_again(fineflow: Shell) -> None:
+    who = (await fineflow("whoami", "--json")).document
+    assert (await fineflow("logout")).code == 0
+    assert (await fineflow("docs", "list")).code == 4
+    assert (await fineflow("login", who["email"], stdin="not-the-password\n")).code == 4
+    assert (await fineflow("login", who["email"], stdin="a-long-password\n")).code == 0
+    assert (await fineflow("whoami", "--json")).document == who
