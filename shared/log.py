@@ -62,4 +62,4 @@ def configure() -> None:
 
 def logger(name: str) -> Any:
     """A logger bound to the part of the code that it speaks for."""
-    return structlog.get_logger().bind(part=name)
+    return structlog.get_logger(part=name)  # lazy: bind() would fix the configuration of this moment
