@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from shared.training.spec import LrScheduler, Method, TrainingConfig
 
@@ -59,17 +58,14 @@ def resolve(config: TrainingConfig, base_model: str, method: Method) -> Training
     """The same configuration with every automatic value filled in."""
     defaults = (_TINY_DEFAULTS if base_model == TINY else _DEFAULTS)[method]
     automatic_rate = defaults.learning_rate * config.learning_rate_multiplier
+    warmup_ratio = defaults.warmup_ratio if config.warmup_ratio is None else config.warmup_ratio
     return config.model_copy(
         update={
-            "learning_rate": _chosen(config.learning_rate, automatic_rate),
-            "lr_scheduler": _chosen(config.lr_scheduler, defaults.lr_scheduler),
-            "batch_size": _chosen(config.batch_size, defaults.batch_size),
-            "max_length": _chosen(config.max_length, defaults.max_length),
-            "warmup_ratio": _chosen(config.warmup_ratio, defaults.warmup_ratio),
-            "save_steps": _chosen(config.save_steps, 100),
+            "learning_rate": config.learning_rate or automatic_rate,
+            "lr_scheduler": config.lr_scheduler or defaults.lr_scheduler,
+            "batch_size": config.batch_size or defaults.batch_size,
+            "max_length": config.max_length or defaults.max_length,
+            "warmup_ratio": warmup_ratio,
+            "save_steps": config.save_steps or 100,
         }
     )
-
-
-def _chosen(value: Any, default: Any) -> Any:
-    return default if value is None else value

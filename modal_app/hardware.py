@@ -1,0 +1,62 @@
+"""What this machine computes with. Imports torch only when asked."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
+
+from shared.training.spec import Method
+
+if TYPE_CHECKING:
+    import torch
+
+Device = Literal["cuda", "mps", "cpu"]
+_LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+
+
+def device() -> Device:
+    """Where training runs."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def weights_dtype(method: Method) -> torch.dtype:
+    """How the base model is held while it trains.
+
+    bfloat16 on CUDA for LoRA, whose adapters are float32. Full fine-tuning holds float32 and computes in
+    bfloat16: an update of 2e-5 of a weight is less than bfloat16 can tell, and would be lost.
+    """
+    import torch
+
+    return torch.bfloat16 if device() == "cuda" and method == "lora" else torch.float32
+
+
+def saved_dtype() -> torch.dtype:
+    """How the finished model is written: what serving on the same machine computes with."""
+    import torch
+
+    return torch.bfloat16 if device() == "cuda" else torch.float32
+
+
+def gpu_memory_bytes() -> int | None:
+    """The most that was reserved since the process started; None without CUDA."""
+    import torch
+
+    return int(torch.cuda.max_memory_reserved()) if torch.cuda.is_available() else None
+
+
+def describe() -> dict[str, Any]:
+    """For the recipe of a model: what would be needed to repeat it."""
+    import torch
+
+    kind = device()
+    return {
+        "device": torch.cuda.get_device_name(0) if kind == "cuda" else kind,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+    }

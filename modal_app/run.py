@@ -1,0 +1,128 @@
+"""The trainer process: `python -m modal_app.run RUN_DIR`.
+
+One run, from top to bottom: claim the job, read the rows, load the model, train, save, say how it ended.
+The exit code is a `TrainerExit`; only 0 is success.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from modal_app.base import needs_network
+from modal_app.session.delivery import ClaimLost, Unreachable
+from modal_app.session.directory import DirectoryInUse, RunDirectory
+from modal_app.session.failures import RunFailed, explain
+from modal_app.session.reporter import Reporter
+from modal_app.session.stop import Stopped, StopReason, StopSignal
+from shared import log as logs
+from shared.training.catalog import TINY
+from shared.training.spec import RunError, RunResult, RunSpec, RunState, RunStatus, TrainerExit
+
+log = logs.logger("trainer")
+
+_EXITS = {
+    RunState.COMPLETED: TrainerExit.COMPLETED,
+    RunState.FAILED: TrainerExit.FAILED,
+    RunState.CANCELLED: TrainerExit.CANCELLED,
+    RunState.INTERRUPTED: TrainerExit.INTERRUPTED,
+}
+
+
+def train(run_dir: Path) -> TrainerExit:
+    """Trains what the run directory says, or goes on where an earlier process stopped.
+
+    Raises nothing: every end is a status.json and an exit code. Call it from the main thread,
+    where signals can be caught.
+    """
+    directory = RunDirectory(run_dir)
+    try:
+        with directory.locked():
+            return _train_alone(directory)
+    except DirectoryInUse:
+        log.warning("directory_in_use", run_dir=str(run_dir))
+        return TrainerExit.CLAIM_LOST
+    except RunFailed as error:
+        log.error("run_not_started", code=error.code, reason=error.message)
+        result = RunResult(state=RunState.FAILED, error=explain(error))
+        directory.write_status(RunStatus(state=RunState.FAILED, result=result))
+        return TrainerExit.FAILED
+
+
+def _train_alone(directory: RunDirectory) -> TrainerExit:
+    spec = directory.spec()
+    stop = StopSignal(directory.cancel_file)
+    reporter = Reporter(directory, spec, stop)
+    with stop.on_signals():
+        started = time.monotonic()
+        result = _outcome(spec, directory, reporter, stop)
+        result = result.model_copy(update={"duration_seconds": time.monotonic() - started})
+        delivered = reporter.finish(result)
+    log.info("run_ended", state=result.state, error=result.error and result.error.code, delivered=delivered)
+    return TrainerExit.CLAIM_LOST if stop.reason == StopReason.CLAIM_LOST else _EXITS[RunState(result.state)]
+
+
+def _outcome(spec: RunSpec, directory: RunDirectory, reporter: Reporter, stop: StopSignal) -> RunResult:
+    try:
+        reporter.claim()
+        return directory.finished_result() or _train_claimed(spec, directory, reporter, stop)
+    except Stopped as stopped:
+        return _stopped(stopped.reason)
+    except ClaimLost:
+        stop.request(StopReason.CLAIM_LOST)
+        return _stopped(StopReason.CLAIM_LOST)
+    except Unreachable as trouble:
+        error = RunError(code="callback_unreachable", message=f"report-training does not answer: {trouble}")
+        return RunResult(state=RunState.INTERRUPTED, error=error)
+    except Exception as error:  # whatever a library raises, the job must learn why it ended
+        log.exception("run_failed")
+        return RunResult(state=RunState.FAILED, error=explain(error))
+
+
+def _train_claimed(spec: RunSpec, directory: RunDirectory, reporter: Reporter, stop: StopSignal) -> RunResult:
+    dataset = directory.dataset(spec.dataset)
+    _prepare_environment(spec)
+    stop.check()
+    reporter.say("Loading libraries")
+    from modal_app import loop  # imports torch, which must wait until the job is ours
+
+    return loop.run(spec, dataset, directory, reporter, stop)
+
+
+def _prepare_environment(spec: RunSpec) -> None:
+    """What the libraries read when they are imported."""
+    wanted: dict[str, Any] = {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUDA_VISIBLE_DEVICES": "0",  # TRL refuses to see several devices without a launcher
+    }
+    if not needs_network(spec.base_model):
+        wanted["HF_HUB_OFFLINE"] = "1"
+    if spec.base_model == TINY:
+        wanted["OMP_NUM_THREADS"] = "1"  # its matrices are too small to share out
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+
+
+def _stopped(reason: StopReason) -> RunResult:
+    if reason == StopReason.CANCELLED:
+        return RunResult(state=RunState.CANCELLED)
+    lost = RunError(code="claim_lost", message="Another trainer has this job, or the job has ended.")
+    return RunResult(state=RunState.INTERRUPTED, error=lost if reason == StopReason.CLAIM_LOST else None)
+
+
+def main() -> int:
+    """The command line."""
+    logs.configure()
+    if len(sys.argv) != 2:
+        sys.stderr.write("usage: python -m modal_app.run RUN_DIR\n")
+        return 2
+    return int(train(Path(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""One POST to report-training, and what its answer means."""
+
+from __future__ import annotations
+
+import ipaddress
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import ValidationError
+
+from shared.training.spec import Callback, ReportBatch, ReportReceipt
+
+TIMEOUT_SECONDS = 10.0
+_CLAIM_STATUSES = {401, 403, 409}
+_LATER_STATUSES = {401, 403, 404, 408, 425, 429}  # a deploy or a rotated key can cause each; it may pass
+
+
+class ClaimLost(Exception):
+    """Another trainer has this job, or the job has ended."""
+
+
+class Unreachable(Exception):
+    """Nobody answered as report-training does. Try again later."""
+
+
+class Refused(Exception):
+    """These reports will never be taken. Sending them again is useless."""
+
+
+class Delivery:
+    """Keeps one connection open. Never logs or raises with the token."""
+
+    def __init__(self, callback: Callback) -> None:
+        self._url = callback.url
+        self._client = httpx.Client(
+            timeout=TIMEOUT_SECONDS,
+            headers={"authorization": f"Bearer {callback.token.get_secret_value()}"},
+            trust_env=not _is_loopback(callback.url),  # a proxy cannot reach this machine's loopback
+        )
+
+    def __enter__(self) -> Delivery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def post(self, batch: ReportBatch) -> ReportReceipt:
+        """The receipt. Raises ClaimLost, Refused or Unreachable.
+
+        After Unreachable nobody knows what was stored; sending the same again is harmless.
+        """
+        try:
+            response = self._client.post(
+                self._url,
+                content=batch.model_dump_json(by_alias=True),
+                headers={"content-type": "application/json"},
+            )
+        except httpx.HTTPError as error:
+            raise Unreachable(type(error).__name__) from error
+        if response.status_code != httpx.codes.OK:
+            raise _refusal(response)
+        try:
+            receipt = ReportReceipt.model_validate_json(response.content)
+        except ValidationError as error:
+            raise Unreachable("an answer that is no receipt") from error
+        if not receipt.claimed:
+            raise ClaimLost
+        return receipt
+
+
+def _refusal(response: httpx.Response) -> Exception:
+    status, code = response.status_code, _error_code(response)
+    if status in _CLAIM_STATUSES and code == "claim_lost":
+        return ClaimLost()
+    if status >= 500 or status in _LATER_STATUSES or not response.is_client_error:
+        return Unreachable(f"HTTP {status} {code}")
+    return Refused(f"HTTP {status} {code}")
+
+
+def _error_code(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["code"])
+    except (ValueError, KeyError, TypeError):
+        return "without a code"
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,129 @@
+"""The run directory: everything that a run is, so that any process can pick it up again.
+
+spec.json  train.jsonl  callback.json        written by whoever starts the run
+run.lock   cancel                            held while a trainer lives; appears when it shall cancel
+status.json  events.jsonl                    the latest state; every report ever made
+checkpoints/  adapter/  artifact/            while it trains; the LoRA weights; the servable model
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from modal_app.session.failures import RunFailed
+from shared.training.spec import Callback, DatasetFile, RunResult, RunSpec, RunState, RunStatus, TrainerReport
+
+_READ_BYTES = 1 << 20
+
+
+class DirectoryInUse(Exception):
+    """Another trainer lives in this run directory."""
+
+
+class RunDirectory:
+    """Names and reads what is in the directory; writes so that a reader never sees half a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.cancel_file = self.path / "cancel"
+        self.checkpoints = self.path / "checkpoints"
+        self.adapter = self.path / "adapter"
+        self.artifact = self.path / "artifact"
+        self._status = self.path / "status.json"
+        self._events = self.path / "events.jsonl"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """This process alone trains here. Raises DirectoryInUse at once; a dead process holds no lock."""
+        with (self.path / "run.lock").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DirectoryInUse(str(self.path)) from error
+            yield
+
+    def spec(self) -> RunSpec:
+        """What to train. Raises RunFailed with code spec_invalid."""
+        try:
+            spec = RunSpec.model_validate_json((self.path / "spec.json").read_bytes())
+        except FileNotFoundError as error:
+            raise RunFailed("spec_invalid", f"{self.path} holds no spec.json.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise RunFailed("spec_invalid", f"spec.json is not a RunSpec: {where}: {first['msg']}") from error
+        if None in spec.config.model_dump().values():
+            raise RunFailed("spec_invalid", "The config of spec.json still has automatic values in it.")
+        return spec
+
+    def callback(self) -> Callback | None:
+        """Where to report; None: nowhere but in this directory."""
+        try:
+            return Callback.model_validate_json((self.path / "callback.json").read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def dataset(self, expected: DatasetFile) -> Path:
+        """The training file, proven to be the one that the spec names. Raises RunFailed."""
+        path = self.path / Path(expected.name).name
+        try:
+            found = _sha256(path)
+        except FileNotFoundError as error:
+            raise RunFailed("dataset_missing", f"The run directory holds no {expected.name}.") from error
+        if found != expected.sha256:
+            raise RunFailed(
+                "dataset_mismatch",
+                f"{expected.name} is not the dataset of this run: its sha256 is {found[:12]}..., "
+                f"the spec says {expected.sha256[:12]}... Start the run again.",
+            )
+        return path
+
+    def write_status(self, status: RunStatus) -> None:
+        """status.json now says this, whole or not at all."""
+        draft = self._status.with_suffix(".tmp")
+        draft.write_text(status.model_dump_json(), encoding="utf-8")
+        os.replace(draft, self._status)
+
+    def append_event(self, report: TrainerReport) -> None:
+        """events.jsonl ends with this report."""
+        with self._events.open("a", encoding="utf-8") as events:
+            events.write(report.model_dump_json(exclude_defaults=True) + "\n")
+
+    def last_seq(self) -> int:
+        """The number of the last report ever made here; 0 before the first.
+
+        A line that a killed trainer left half written is cut off, so that the next one stands alone.
+        """
+        if not self._events.exists():
+            return 0
+        with self._events.open("rb+") as events:
+            whole, _, torn = events.read().rpartition(b"\n")
+            if torn:
+                events.truncate(len(whole) + 1 if whole else 0)
+        lines = whole.splitlines()
+        return int(json.loads(lines[-1])["seq"]) if lines else 0
+
+    def finished_result(self) -> RunResult | None:
+        """The result of an earlier trainer that completed this run, with its artifact still there."""
+        try:
+            status = RunStatus.model_validate_json(self._status.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+        completed = status.state == RunState.COMPLETED and self.artifact.is_dir()
+        return status.result if completed else None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,47 @@
+"""Why a run failed: every exception becomes a code for programs and a sentence for people."""
+
+from __future__ import annotations
+
+import errno
+
+from shared.errors import FineFlowError
+from shared.training.spec import RunError
+
+
+class RunFailed(FineFlowError):
+    """The run cannot succeed as it stands. Always carries a code of its own."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message, code=code)
+
+
+def explain(error: Exception) -> RunError:
+    """The code and sentence that the user sees. The traceback belongs in the log, not here."""
+    if isinstance(error, FineFlowError):
+        return RunError(code=error.code, message=error.message)
+    if _is_out_of_memory(error):
+        return RunError(
+            code="out_of_memory",
+            message="The model and a batch do not fit in memory. "
+            "Lower batch_size or max_length, use method lora, or take a smaller base model.",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(
+            code="disk_full", message="The disk of the run directory is full. Make room, try again."
+        )
+    if isinstance(error, ImportError):
+        return RunError(
+            code="dependency_missing",
+            message=f"{error.name or 'A library'} cannot be imported. Install fineflow[train].",
+        )
+    return RunError(code="trainer_error", message=f"Training stopped unexpectedly: {_first_line(error)}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch's error is recognised by name: torch may not be imported yet when an error is explained."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:500] if lines else 'no reason was given'}"

@@ -1,0 +1,95 @@
+"""Says how the run is doing: in the run directory at once, over the network as soon as it can."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Literal
+
+from modal_app.session.directory import RunDirectory
+from modal_app.session.outbox import Outbox
+from modal_app.session.stop import StopSignal
+from shared.training.spec import Progress, RunResult, RunSpec, RunState, RunStatus, TrainerReport
+
+SHORTEST_INTERVAL_SECONDS = 0.5  # between two progress reports
+HEARTBEAT_SECONDS = 1.0  # without news the last progress is said again, so silence means trouble
+_TICK_SECONDS = 0.1
+_CLAIM_PATIENCE_SECONDS = 300.0
+_RESULT_PATIENCE_SECONDS = 10.0
+
+
+class Reporter:
+    """Numbers the reports and writes them down. A thread turns the latest progress into reports."""
+
+    def __init__(self, directory: RunDirectory, spec: RunSpec, stop: StopSignal) -> None:
+        self._directory = directory
+        self._outbox = Outbox(directory.callback(), spec, stop)
+        self._seq = directory.last_seq()
+        self._state = RunState.STARTING
+        self._progress = Progress(progress_percent=0, current_step="Starting")
+        self._has_news = True
+        self._last_said = 0.0  # monotonic seconds
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._tick, name="reporter", daemon=True)
+
+    def claim(self) -> None:
+        """This trainer has the job afterwards, and reports flow. Raises ClaimLost, Stopped or Unreachable."""
+        report = self._report("claim", send=False)
+        self._outbox.claim(report, patience_seconds=_CLAIM_PATIENCE_SECONDS)
+        self._thread.start()
+
+    def say(self, current_step: str, **numbers: float) -> None:
+        """What the run is doing now, in words; numbers that are not given stay."""
+        self.progress(self._progress.model_copy(update={"current_step": current_step, **numbers}))
+
+    def progress(self, progress: Progress, *, training: bool = False) -> None:
+        """The latest state of the run. Costs no more than an assignment; reports follow at their own pace."""
+        if training:
+            self._state = RunState.TRAINING
+        self._progress = progress
+        self._has_news = True
+
+    def event(
+        self, message: str, *, level: Literal["info", "warning", "error"] = "info", **data: Any
+    ) -> None:
+        """Something happened once and belongs into the history of the job."""
+        self._report("event", message=message, level=level, data=data)
+
+    def finish(self, result: RunResult) -> bool:
+        """The run has ended so. Whether report-training knows it; status.json does in any case."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+            self._say_progress()
+        self._state = RunState(result.state)
+        self._report("result", result=result, progress=self._progress)
+        return self._outbox.close(within_seconds=_RESULT_PATIENCE_SECONDS)
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_TICK_SECONDS):
+            silence = time.monotonic() - self._last_said
+            if silence >= (SHORTEST_INTERVAL_SECONDS if self._has_news else HEARTBEAT_SECONDS):
+                self._say_progress()
+
+    def _say_progress(self) -> None:
+        self._has_news = False  # before reading: news that comes meanwhile is said next time
+        self._last_said = time.monotonic()
+        self._report("progress", progress=self._progress)
+
+    def _report(
+        self, kind: Literal["claim", "progress", "event", "result"], *, send: bool = True, **fields: Any
+    ) -> TrainerReport:
+        with self._lock:
+            report = TrainerReport(seq=self._seq + 1, kind=kind, **fields)
+            self._directory.append_event(report)
+            self._seq = report.seq
+            self._write_status(report.result)
+            if send:
+                self._outbox.put(report)
+            return report
+
+    def _write_status(self, result: RunResult | None = None) -> None:
+        self._directory.write_status(
+            RunStatus(state=self._state, last_seq=self._seq, progress=self._progress, result=result)
+        )
