@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from devstack.stack import DEFAULT_PORT, Stack
 from devstack.stack_files import StackAlreadyRunning
 from devstack.supervisor import Say, StackFailed
 
-__all__ = ["Stack", "StackAlreadyRunning", "StackFailed", "main", "up"]
+__all__ = ["Stack", "StackAlreadyRunning", "StackFailed", "main", "run_until_signal", "serve", "up"]
 FAILED, ALREADY_RUNNING = 1, 3
 
 
@@ -24,8 +26,13 @@ def tell(line: str) -> None:
 
 async def up(data_dir: Path | None = None, port: int = DEFAULT_PORT, say: Say = tell) -> int:
     """Runs the stack until it is cancelled or fails; the exit code: 1 failed, 3 already running."""
+    return await serve(Stack(data_dir, port, say=say), say)
+
+
+async def serve(stack: Stack, say: Say) -> int:
+    """Runs this stack as `up` does."""
     try:
-        async with Stack(data_dir, port, say=say) as stack:
+        async with stack:
             say(_welcome(stack))
             await stack.wait()
     except StackAlreadyRunning as running:
@@ -48,26 +55,30 @@ def _welcome(stack: Stack) -> str:
     )
 
 
-def main() -> int:
-    """Runs `up`; the first Ctrl-C, TERM or HUP stops it, and later ones wait for that."""
+def run_until_signal(work: Coroutine[Any, Any, int]) -> int:
+    """The exit code of `work`. The first Ctrl-C, TERM or HUP cancels it; later ones wait for its end."""
 
     async def run() -> int:
-        work = asyncio.ensure_future(up())
+        task = asyncio.ensure_future(work)
         received: list[int] = []
 
         def stop(number: int) -> None:
-            if not received:
-                work.cancel()
             received.append(number)
+            if len(received) == 1:
+                task.cancel()
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop, number)
         with suppress(asyncio.CancelledError):
-            return await work
-        tell("Stopped.")
-        return 128 + received[0] if received[0] != signal.SIGINT else 0
+            return await task
+        return 0 if received[0] == signal.SIGINT else 128 + received[0]
 
     return asyncio.run(run())
+
+
+def main() -> int:
+    """The exit code: 0 after Ctrl-C."""
+    return run_until_signal(up())
 
 
 if __name__ == "__main__":

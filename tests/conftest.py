@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,7 +13,8 @@ import pytest
 
 from devstack.ports import free_port
 from devstack.up import Stack
-from supabase import AsyncClient, acreate_client
+from supabase import AsyncClient
+from tests.supabase_py import supabase_client
 
 NewUser = Callable[[], Awaitable[tuple[AsyncClient, str, str]]]
 
@@ -29,16 +31,17 @@ async def stack() -> AsyncIterator[Stack]:
 
 
 @pytest.fixture
-async def new_user(stack: Stack) -> NewUser:
+async def new_user(stack: Stack) -> AsyncIterator[NewUser]:
     """Signs up a user: `client, user_id, access_token = await new_user()`. The client acts as that user."""
+    async with AsyncExitStack() as clients:
 
-    async def sign_up() -> tuple[AsyncClient, str, str]:
-        client = await acreate_client(stack.url, stack.publishable_key)
-        answer = await client.auth.sign_up(
-            {"email": f"user-{uuid4().hex}@test.local", "password": "correct-horse-battery"}
-        )
-        assert answer.user is not None
-        assert answer.session is not None
-        return client, answer.user.id, answer.session.access_token
+        async def sign_up() -> tuple[AsyncClient, str, str]:
+            client = await clients.enter_async_context(supabase_client(stack.url, stack.publishable_key))
+            answer = await client.auth.sign_up(
+                {"email": f"user-{uuid4().hex}@test.local", "password": "correct-horse-battery"}
+            )
+            assert answer.user is not None
+            assert answer.session is not None
+            return client, answer.user.id, answer.session.access_token
 
-    return sign_up
+        yield sign_up

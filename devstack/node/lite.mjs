@@ -64,7 +64,8 @@ async function createApp(settings, databaseUrl, poolSize) {
   return app;
 }
 
-function missingInternals(app) {
+/** The names of what `createApp` relies on and this app lacks. */
+export function missingInternals(app) {
   const { connection } = app;
   return [
     ["connection.rlsState", connection.rlsState === "unknown"],
@@ -82,8 +83,8 @@ export async function prepareDatabase(settings, databaseUrl) {
   try {
     app._storageAdapter = {}; // its presence makes Lite create the storage schema
     await app.ensureSystemSchema();
+    const applied = await migrate(app); // which makes Lite's own functions again
     await sql.unsafe(await readFile(AUTH_FUNCTIONS, "utf8")).simple();
-    const applied = await migrate(app);
     const seeded = await seed(sql);
     return { applied, seeded };
   } finally {

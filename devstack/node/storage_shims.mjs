@@ -140,9 +140,13 @@ function mimeType(header) {
 }
 
 function tooLarge(limitBytes) {
-  return storageError(413, "Payload too large", `The object exceeded the maximum allowed size of ${limitBytes} bytes`);
+  const text = `The object exceeded the maximum allowed size of ${limitBytes} bytes`;
+  const response = storageError(413, "Payload too large", text);
+  response.headers.set("connection", "close"); // the rest of the body is not read
+  return response;
 }
 
+/** In Storage's own shape; as on hosted, all of these travel with status 400. */
 function storageError(status, error, message) {
-  return jsonResponse(status === 413 ? 400 : status, { statusCode: String(status), error, message });
+  return jsonResponse(400, { statusCode: String(status), error, message });
 }

@@ -1,0 +1,1 @@
+insert into public.closed values (2);
