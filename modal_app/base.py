@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from modal_app.session.failures import RunFailed
 from modal_app.settings import machine
@@ -16,6 +19,8 @@ from shared.training.catalog import TINY
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HUB_TIMEOUT_SECONDS = 5.0
 
 # For base models that were never taught to converse. Tokens of their own would need new embeddings.
 PLAIN_TEMPLATE = (
@@ -63,7 +68,8 @@ def load(base_model: str, revision: str | None, *, dtype: torch.dtype) -> Loaded
     source = str(tiny_base(machine().data_dir)) if base_model == TINY else base_model
     if source.startswith("/") and not (Path(source) / "config.json").is_file():
         raise RunFailed("base_model_unavailable", f"{source} holds no model: there is no config.json in it.")
-    safe: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    offline = not needs_network(base_model) or not _hub_is_reachable()
+    safe: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": offline}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **safe)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **safe)
@@ -78,6 +84,21 @@ def load(base_model: str, revision: str | None, *, dtype: torch.dtype) -> Loaded
     tokenizer.chat_template = tokenizer.chat_template or PLAIN_TEMPLATE
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return Loaded(model, tokenizer, has_own_template)
+
+
+def _hub_is_reachable() -> bool:
+    """Asked first: huggingface_hub tries an unreachable Hub for most of a minute, though it has a cache."""
+    from huggingface_hub.constants import ENDPOINT
+
+    if getproxies().get("https"):
+        return True  # only the proxy knows
+    hub = urlsplit(ENDPOINT)
+    try:
+        address = (hub.hostname or "", hub.port or (443 if hub.scheme == "https" else 80))
+        socket.create_connection(address, timeout=HUB_TIMEOUT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _how_to_get(base_model: str) -> str:
