@@ -75,9 +75,10 @@ class Child:
         return self._process.poll()
 
     async def exited(self) -> int:
-        """Waits for the end; the returncode."""
+        """Waits for the end; the returncode. Whatever it left in its group has ended too."""
         while (code := self.returncode) is None:  # noqa: ASYNC110 - a process sets no Event
             await asyncio.sleep(POLL_SECONDS)
+        kill_group(self.pid)
         return code
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -157,7 +158,7 @@ def kill_group(leader_pid: int, number: signal.Signals = signal.SIGKILL) -> None
     """Signals a whole process group; silent when it is gone."""
     try:
         os.killpg(leader_pid, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # macOS says the latter of a zombie
         return
 
 
