@@ -16,6 +16,12 @@ from devstack.realtime.pgoutput import Change, Row
 from devstack.realtime.replication import CONNECT_TIMEOUT_SECONDS, SESSION_OPTIONS
 
 STATEMENT_TIMEOUT_MS = 5000
+VISIBLE_POLL_SECONDS = 0.001
+# The stream names a transaction by 32 bits; the upper half of its number is that of the newest one.
+_IS_VISIBLE = """
+select pg_visible_in_snapshot(
+  (((pg_snapshot_xmax(now)::text::bigint >> 32) << 32) | %s)::text::xid8, now)
+from pg_current_snapshot() as now"""
 ANSWER_TIMEOUT_SECONDS = 8.0  # for a Postgres that is too stuck to keep its own timeout
 HELPERS = Path(__file__).with_name("describe_change.sql").read_text()
 # Policies may call functions that name tables as PostgREST's requests do.
@@ -66,6 +72,19 @@ class Database:
                 if self._connection is not None and not self._connection.closed:
                     raise
                 return await self._ask(query, parameters)
+
+    async def wait_visible(self, transaction_id: int) -> None:
+        """Rows of this committed transaction are seen by the next statement.
+
+        A commit is streamed when it is in the log, which is a moment before other sessions see it: a policy
+        asked in between would answer that a new row is not there. Raises psycopg.Error.
+        """
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+            while True:
+                ((is_visible,),) = await self.rows(_IS_VISIBLE, [transaction_id])
+                if is_visible:
+                    return
+                await asyncio.sleep(VISIBLE_POLL_SECONDS)
 
     async def describe(self, change: Change, subscribers: Sequence[tuple[str, str]]) -> Description:
         """The change in JSON, and whether each (role, claims) may see it. Raises psycopg.Error."""

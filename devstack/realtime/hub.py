@@ -43,6 +43,7 @@ class Hub:
         self._live = asyncio.Event()
         self._subscriptions: defaultdict[tuple[str, str], set[Subscription]] = defaultdict(set)
         self._withheld: set[tuple[int, str]] = set()
+        self._visible_transaction = 0
 
     @property
     def is_live(self) -> bool:
@@ -98,7 +99,7 @@ class Hub:
             async for change in changes:
                 try:
                     await self._dispatch(change)
-                except psycopg.Error as error:
+                except (psycopg.Error, TimeoutError) as error:
                     table = f"{change.relation.schema}.{change.relation.table}"
                     log.warning("a change of %s is dropped: %s", table, str(error).partition("\n")[0])
 
@@ -106,6 +107,7 @@ class Hub:
         receivers = await self._receivers(change)
         if not receivers:
             return
+        await self._wait_visible(change)
         asked = list({(one.identity.role, one.identity.claims) for one in receivers})
         description = await self.database.describe(change, asked)
         sees = dict(zip(asked, description.visible, strict=True))
@@ -119,6 +121,11 @@ class Hub:
                 encoded[role, select] = encode_change(change, description, role, select)
             listener.push(topic, "postgres_changes", f'{{"ids":{ids},"data":{encoded[role, select]}}}')
         self._explain_withheld(change, (role for (role, _), seen in sees.items() if seen is None))
+
+    async def _wait_visible(self, change: Change) -> None:
+        if change.transaction_id != self._visible_transaction:
+            await self.database.wait_visible(change.transaction_id)
+            self._visible_transaction = change.transaction_id
 
     async def _receivers(self, change: Change) -> list[Subscription]:
         """The subscriptions whose event and filters match; RLS is not asked yet."""

@@ -39,6 +39,7 @@ class Change:
     new: Row | None
     old: Row | None
     committed_at: str
+    transaction_id: int
     size_bytes: int
 
 
@@ -73,11 +74,12 @@ class _Reader:
 
 
 class Decoder:
-    """pgoutput, protocol 1: bytes in, changes out. Remembers tables and the transaction's commit time."""
+    """pgoutput, protocol 1: bytes in, changes out. Remembers tables and the transaction."""
 
     def __init__(self) -> None:
         self._relations: dict[int, Relation] = {}
         self._committed_at = ""
+        self._transaction_id = 0
 
     def feed(self, message: bytes) -> Change | None:
         """The change that the message holds; None when it holds none."""
@@ -86,6 +88,7 @@ class Decoder:
             case b"B":
                 reader.take(8)
                 self._committed_at = _timestamp(reader.number("!q"))
+                self._transaction_id = reader.number("!I")
             case b"R":
                 relation = _relation(reader)
                 self._relations[relation.oid] = relation
@@ -106,7 +109,7 @@ class Decoder:
             # Postgres leaves the old row out when its identity stayed the same.
             old = _identity(relation, new) if old is None else old
             new = {**old, **new} if relation.identity_is_full else new
-        return Change(kind, relation, new, old, self._committed_at, len(reader.data))
+        return Change(kind, relation, new, old, self._committed_at, self._transaction_id, len(reader.data))
 
 
 def _identity(relation: Relation, row: Row) -> Row:
