@@ -154,6 +154,8 @@ def _add_error_handlers(app: FastAPI) -> None:
             return _answer(
                 NotFound(f"There is no function at {request.url.path}.", code="function_not_found")
             )
+        if error.status_code == 400:  # the framework's word for a body that its parser gave up on
+            return _answer(InvalidRequest("The body is not JSON that can be read."))
         body = {"error": {"code": "http_error", "message": str(error.detail), "details": None}}
         return JSONResponse(body, error.status_code, error.headers)
 

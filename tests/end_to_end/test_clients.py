@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,7 +11,8 @@ import pytest
 
 from devstack.node_tools import NODE_DIR, node_binary
 from devstack.up import Stack
-from supabase import AsyncClient, AsyncClientOptions, FunctionsHttpError, create_async_client
+from supabase import AsyncClient, FunctionsHttpError
+from tests.conftest import NewUser
 from tests.functions.world import make_dataset
 
 CLIENT = Path(__file__).with_name("client.mjs")
@@ -45,21 +44,6 @@ def move(stack: Stack, job: str, step: str) -> None:
         database.execute("update public.training_jobs set current_step = %s where id = %s", [step, job])
 
 
-@asynccontextmanager
-async def signed_up(stack: Stack) -> AsyncIterator[tuple[AsyncClient, str]]:
-    options = AsyncClientOptions(auto_refresh_token=False, persist_session=False)
-    client = await create_async_client(stack.url, stack.publishable_key, options)
-    answer = await client.auth.sign_up(
-        {"email": f"py-{uuid4()}@test.local", "password": "correct-horse-battery"}
-    )
-    assert answer.user
-    assert answer.session
-    await client.realtime.set_auth(answer.session.access_token)
-    yield client, answer.user.id
-    await client.remove_all_channels()
-    await client.realtime.close()
-
-
 async def follow(client: AsyncClient, received: list[dict[str, Any]]) -> None:
     """Changes of training_jobs are appended to `received` from now on."""
     joined = asyncio.Event()
@@ -76,29 +60,32 @@ async def until(condition: Any, seconds: float = 10) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_supabase_py(stack: Stack) -> None:
-    async with signed_up(stack) as (client, user), signed_up(stack) as (stranger, _):
-        project = (await client.table("projects").insert({"name": "from py"}).execute()).data[0]
-        assert project["owner_id"] == user
-        assert (await stranger.table("projects").select("*").eq("id", project["id"]).execute()).data == []
-        answer = json.loads(await client.functions.invoke("manage-api-keys", {"body": {"action": "status"}}))
-        assert {entry["set"] for entry in answer["keys"]} == {False}
-        with pytest.raises(FunctionsHttpError):
-            await client.functions.invoke("start-training", {"body": {"datasetId": project["id"]}})
+async def test_supabase_py(stack: Stack, new_user: NewUser) -> None:
+    client, user, token = await new_user()
+    stranger, _, stranger_token = await new_user()
+    await client.realtime.set_auth(token)
+    await stranger.realtime.set_auth(stranger_token)
+    project = (await client.table("projects").insert({"name": "from py"}).execute()).data[0]
+    assert project["owner_id"] == user
+    assert (await stranger.table("projects").select("*").eq("id", project["id"]).execute()).data == []
+    answer = json.loads(await client.functions.invoke("manage-api-keys", {"body": {"action": "status"}}))
+    assert {entry["set"] for entry in answer["keys"]} == {False}
+    with pytest.raises(FunctionsHttpError):
+        await client.functions.invoke("start-training", {"body": {"datasetId": project["id"]}})
 
-        mine: list[dict[str, Any]] = []
-        theirs: list[dict[str, Any]] = []
-        await follow(client, mine)
-        await follow(stranger, theirs)
-        job = make_job(stack, project["id"], user)
-        move(stack, job, "one step")
-        await until(lambda: len(mine) >= 2)
-        assert [change["data"]["type"] for change in mine] == ["INSERT", "UPDATE"]
-        assert mine[1]["data"]["record"]["current_step"] == "one step"
-        assert mine[1]["data"]["record"]["version"] == 2
-        assert theirs == []
-        row = (await client.table("training_jobs").select("*").eq("id", job).single().execute()).data
-        assert row["current_step"] == "one step"
+    mine: list[dict[str, Any]] = []
+    theirs: list[dict[str, Any]] = []
+    await follow(client, mine)
+    await follow(stranger, theirs)
+    job = make_job(stack, project["id"], user)
+    move(stack, job, "one step")
+    await until(lambda: len(mine) >= 2)
+    assert [change["data"]["type"] for change in mine] == ["INSERT", "UPDATE"]
+    assert mine[1]["data"]["record"]["current_step"] == "one step"
+    assert mine[1]["data"]["record"]["version"] == 2
+    assert theirs == []
+    row = (await client.table("training_jobs").select("*").eq("id", job).single().execute()).data
+    assert row["current_step"] == "one step"
 
 
 async def test_supabase_js(stack: Stack) -> None:

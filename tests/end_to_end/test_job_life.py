@@ -1,12 +1,14 @@
 """A real job on the embedded stack: it trains, it survives a killed server, it is cancelled, it serves."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pytest
 
 from devstack.up import Stack
@@ -67,12 +69,16 @@ async def test_train_deploy_and_ask(world: World) -> None:
     assert stranger.status_code == 404
 
 
+def functions_server() -> psutil.Process:
+    children = psutil.Process().children()
+    return next(child for child in children if "functions.entry:app" in child.cmdline())
+
+
 async def test_a_killed_functions_server_loses_nothing(world: World) -> None:
     job = await start(world, epochs=50)
     await until(world, job, "training")
     for _ in range(2):
-        pid = world.stack.child_pid("functions")
-        os.kill(pid, signal.SIGKILL)
+        functions_server().kill()
         await asyncio.sleep(2)
     ended = await until(world, job, "completed", "failed", "cancelled")
     assert (ended["status"], ended["attempt"]) == ("completed", 1), ended
@@ -102,7 +108,7 @@ async def test_a_running_job_is_cancelled_and_the_dataset_is_free(world: World) 
 async def test_a_killed_trainer_goes_on_from_its_checkpoint(world: World) -> None:
     job = await start(world, epochs=50)
     await until(world, job, "training")
-    process = world.stack.run_pid(job)
-    os.killpg(process, signal.SIGKILL)
+    process = json.loads((world.stack.data_dir / "runs" / job / "process.json").read_text())
+    os.killpg(process["pid"], signal.SIGKILL)
     ended = await until(world, job, "completed", "failed", "cancelled")
     assert (ended["status"], ended["attempt"]) == ("completed", 1), ended
