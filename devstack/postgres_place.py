@@ -6,16 +6,17 @@ Postgres refuses to run as root. For root it runs as `nobody`, who may not be ab
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
 import pwd
+import secrets
 import shutil
 import stat
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from devstack.processes import Account, command_line
 
@@ -46,24 +47,22 @@ def find_place(data_dir: Path, shared: Path = SHARED) -> Place:
         programs = _copied(programs, shared)
     if _is_open(data_dir):
         return Place(programs, data_dir / "postgres", account)
+    directory = _own_directory(data_dir, shared)
     prune(shared)
-    return Place(programs, _own_directory(data_dir, shared) / "postgres", account)
+    return Place(programs, directory / "postgres", account)
 
 
 def prune(shared: Path = SHARED) -> None:
-    """Removes the databases of data directories that no longer exist.
+    """Removes the databases of data directories that no longer exist or were made anew.
 
     One on a disk that is not mounted now is kept: its nearest existing parent is on another device.
     """
     for record in (shared / "clusters").glob("*/owner.json"):
-        try:
-            owner = json.loads(record.read_text())
-        except (OSError, ValueError):
-            continue  # another start is writing or removing it
-        data_dir = Path(owner["data_dir"])
-        if data_dir.exists() or _nearest_device(data_dir) != owner["device"]:
+        owner = _read_owner(record.parent)
+        if owner is None or _marker(owner.data_dir) == record.parent.name:
             continue
-        if live_postmaster(record.parent / "postgres") is None:
+        is_unmounted = not owner.data_dir.exists() and _nearest_device(owner.data_dir) != owner.device
+        if not is_unmounted and live_postmaster(record.parent / "postgres") is None:
             shutil.rmtree(record.parent, ignore_errors=True)
 
 
@@ -107,12 +106,42 @@ def _copied(programs: Path, shared: Path) -> Path:
     return target
 
 
+class _Owner(NamedTuple):
+    data_dir: Path
+    device: int
+
+
 def _own_directory(data_dir: Path, shared: Path) -> Path:
-    directory = shared / "clusters" / hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+    """The directory that the data directory names in `postgres.id`. A moved project keeps its own, a copied
+    one gets a new one, and one that was removed and made again does not find the old.
+    """
+    name = _marker(data_dir)
+    owner = _read_owner(shared / "clusters" / name) if name else None
+    is_copy = owner is not None and owner.data_dir != data_dir and _marker(owner.data_dir) == name
+    if name is None or is_copy:
+        name = secrets.token_hex(8)
+        (data_dir / "postgres.id").write_text(name)
+    directory = shared / "clusters" / name
     _make_open(directory, shared)
-    owner = {"data_dir": str(data_dir), "device": data_dir.stat().st_dev}
-    (directory / "owner.json").write_text(json.dumps(owner))
+    owner_text = json.dumps({"data_dir": str(data_dir), "device": data_dir.stat().st_dev})
+    (directory / "owner.json").write_text(owner_text)
     return directory
+
+
+def _marker(data_dir: Path) -> str | None:
+    try:
+        return (data_dir / "postgres.id").read_text()
+    except OSError:
+        return None
+
+
+def _read_owner(directory: Path) -> _Owner | None:
+    """None when there is none, or when another start is writing it."""
+    try:
+        content = json.loads((directory / "owner.json").read_text())
+        return _Owner(Path(content["data_dir"]), content["device"])
+    except (OSError, ValueError):
+        return None
 
 
 def _make_open(directory: Path, shared: Path) -> None:

@@ -124,18 +124,38 @@ def test_root_copies_programs_that_nobody_cannot_reach(
     assert find_place(data_dir, shared) == place
 
 
+def own_cluster(project: Path, shared: Path) -> Path:
+    """The cluster of a project that `nobody` cannot enter, as if it had been used."""
+    cluster = find_place(project, shared).cluster
+    cluster.mkdir(exist_ok=True)
+    return cluster
+
+
 @as_root
 def test_databases_of_removed_projects_are_pruned(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
-    kept, removed = tmp_path / "kept", tmp_path / "removed"
-    for project in (kept, removed):
+    kept, removed, again = (tmp_path / name for name in ("kept", "removed", "again"))
+    for project in (kept, removed, again):
         project.mkdir(mode=0o700)
-        find_place(project, shared).cluster.mkdir()
-    removed.rmdir()
+    clusters = {project: own_cluster(project, shared) for project in (kept, removed, again)}
+    shutil.rmtree(removed)
+    shutil.rmtree(again)
+    again.mkdir(mode=0o700)
+    assert own_cluster(again, shared) != clusters[again]  # its password went with its secrets
     prune(shared)
-    assert [place.parent.name for place in (shared / "clusters").glob("*/postgres")] == [
-        find_place(kept, shared).cluster.parent.name
-    ]
+    assert set(shared.glob("clusters/*/postgres")) == {clusters[kept], own_cluster(again, shared)}
+
+
+@as_root
+def test_a_moved_project_keeps_its_database_and_a_copied_one_has_its_own(tmp_path: Path) -> None:
+    shared, first, moved, copied = (tmp_path / name for name in ("shared", "first", "moved", "copied"))
+    first.mkdir(mode=0o700)
+    cluster = own_cluster(first, shared)
+    first.rename(moved)
+    assert own_cluster(moved, shared) == cluster
+    shutil.copytree(moved, copied)
+    assert own_cluster(copied, shared) != cluster
+    assert own_cluster(moved, shared) == cluster
 
 
 SCRIPT = """
