@@ -68,6 +68,8 @@ def load(base_model: str, revision: str | None, *, dtype: torch.dtype) -> Loaded
     source = str(tiny_base(machine().data_dir)) if base_model == TINY else base_model
     if source.startswith("/") and not (Path(source) / "config.json").is_file():
         raise RunFailed("base_model_unavailable", f"{source} holds no model: there is no config.json in it.")
+    if not source.startswith("/") and Path(source).exists():  # transformers would prefer it to the Hub
+        raise RunFailed("base_model_unavailable", f"{source} is a path here; give it as an absolute path.")
     offline = not needs_network(base_model) or not _hub_is_reachable()
     safe: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": offline}
     try:

@@ -6,11 +6,12 @@ The exit code is a `TrainerExit`; only 0 is success.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from modal_app.base import needs_network
 from modal_app.session.delivery import ClaimLost, Unreachable
@@ -59,7 +60,8 @@ def _train_alone(directory: RunDirectory) -> TrainerExit:
     with stop.on_signals():
         started = time.monotonic()
         result = _outcome(spec, directory, reporter, stop)
-        result = result.model_copy(update={"duration_seconds": time.monotonic() - started})
+        if result.duration_seconds is None:
+            result = result.model_copy(update={"duration_seconds": time.monotonic() - started})
         delivered = reporter.finish(result)
     log.info("run_ended", state=result.state, error=result.error and result.error.code, delivered=delivered)
     return TrainerExit.CLAIM_LOST if stop.reason == StopReason.CLAIM_LOST else _EXITS[RunState(result.state)]
@@ -115,14 +117,13 @@ def _stopped(reason: StopReason) -> RunResult:
     return RunResult(state=RunState.INTERRUPTED, error=lost if reason == StopReason.CLAIM_LOST else None)
 
 
-def main() -> int:
-    """The command line."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The command line. Ends the process."""
     logs.configure()
-    if len(sys.argv) != 2:
-        sys.stderr.write("usage: python -m modal_app.run RUN_DIR\n")
-        return 2
-    return int(train(Path(sys.argv[1])))
+    parser = argparse.ArgumentParser(prog="python -m modal_app.run", description="Trains one run.")
+    parser.add_argument("run_dir", type=Path, help="the run directory, holding spec.json and train.jsonl")
+    sys.exit(train(parser.parse_args(arguments).run_dir))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

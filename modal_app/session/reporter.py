@@ -44,11 +44,13 @@ class Reporter:
         self.progress(self._progress.model_copy(update={"current_step": current_step, **numbers}))
 
     def progress(self, progress: Progress, *, training: bool = False) -> None:
-        """The latest state of the run. Costs no more than an assignment; reports follow at their own pace."""
-        if training:
-            self._state = RunState.TRAINING
+        """The latest state of the run. Costs no more than an assignment; reports follow in their time."""
         self._progress = progress
         self._has_news = True
+        if training and self._state != RunState.TRAINING:
+            self._state = RunState.TRAINING
+            with self._lock:
+                self._write_status()
 
     def event(
         self, message: str, *, level: Literal["info", "warning", "error"] = "info", **data: Any

@@ -1,0 +1,50 @@
+"""Which checkpoint a run goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modal_app.checkpoints import latest_whole, seal
+from modal_app.sft import micro_batch_rows
+
+MINE, FOREIGN = "a" * 64, "b" * 64
+
+
+def _checkpoint(home: Path, step: int, *, fingerprint: str | None = MINE) -> Path:
+    path = home / f"checkpoint-{step}"
+    path.mkdir()
+    (path / "model.safetensors").write_bytes(b"weights" * step)
+    if fingerprint:
+        seal(path, fingerprint)
+    return path
+
+
+def test_nothing_to_go_on_from(tmp_path: Path) -> None:
+    assert latest_whole(tmp_path / "missing", MINE) is None
+
+
+def test_the_newest_by_number(tmp_path: Path) -> None:
+    older, newer = _checkpoint(tmp_path, 9), _checkpoint(tmp_path, 10)
+    assert latest_whole(tmp_path, MINE) == newer
+    assert not older.exists()
+
+
+def test_unsealed_torn_and_foreign_ones_are_removed(tmp_path: Path) -> None:
+    whole = _checkpoint(tmp_path, 1)
+    torn = _checkpoint(tmp_path, 2)
+    (torn / "model.safetensors").write_bytes(b"short")
+    _checkpoint(tmp_path, 3, fingerprint=FOREIGN)
+    _checkpoint(tmp_path, 4, fingerprint=None)
+    (_checkpoint(tmp_path, 5) / "manifest.json").write_text('{"fingerp')
+    assert latest_whole(tmp_path, MINE) == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "longest_row_tokens", "rows"),
+    [(4, 100, 4), (8, 1024, 8), (32, 1024, 16), (7, 16_384, 1), (6, 8_000, 2), (1, 100_000, 1)],
+)
+def test_micro_batches_divide_the_batch(batch_size: int, longest_row_tokens: int, rows: int) -> None:
+    assert micro_batch_rows(batch_size, longest_row_tokens) == rows

@@ -1,0 +1,78 @@
+"""Stopping and going on gives the same model, to the bit, as never having stopped."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shared.training.spec import Method, RunState, TrainerExit
+from tests.modal_app import trainers
+from tests.modal_app.trainers import Trainer
+
+Start = Callable[[Path], Trainer]
+NewRun = Callable[..., Path]
+PAIRS = trainers.facts(14)  # the last batch of an epoch is smaller: 4 steps
+
+
+def _new(new_run: NewRun, method: Method) -> Path:
+    return new_run(PAIRS, method=method, epochs=10, save_steps=6)
+
+
+@pytest.mark.parametrize(
+    ("method", "how", "code"),
+    [
+        ("lora", signal.SIGTERM, TrainerExit.INTERRUPTED),  # its dropout draws random numbers
+        ("full", signal.SIGINT, TrainerExit.INTERRUPTED),
+        ("full", signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_resume_equals_not_stopping(
+    start: Start, new_run: NewRun, method: Method, how: signal.Signals, code: int
+) -> None:
+    whole, stopped = start(_new(new_run, method)), start(_new(new_run, method))
+    stopped.wait_for_checkpoint()
+    stopped.signal(how)
+    assert stopped.wait_for_code() == code
+    seen = trainers.reports(stopped.run_dir)
+    if how != signal.SIGKILL:
+        assert trainers.status(stopped.run_dir).state == RunState.INTERRUPTED
+        assert not (stopped.run_dir / "artifact").exists()
+
+    resumed = start(stopped.run_dir)
+    assert resumed.wait() == TrainerExit.COMPLETED
+    assert whole.wait() == TrainerExit.COMPLETED
+
+    expected, found = trainers.result(whole.run_dir), trainers.result(resumed.run_dir)
+    assert found.training_loss == pytest.approx(expected.training_loss, abs=1e-6)
+    assert found.trained_tokens == expected.trained_tokens
+    assert trainers.weights(resumed.run_dir) == trainers.weights(whole.run_dir)
+    every = trainers.reports(resumed.run_dir)
+    assert [report.seq for report in every] == list(range(1, len(every) + 1))
+    assert any("goes on from step" in (report.message or "") for report in every[len(seen) :])
+
+
+def test_a_half_written_checkpoint_is_passed_over(start: Start, new_run: NewRun) -> None:
+    run_dir = _new(new_run, "full")
+    first = start(run_dir)
+    first.wait_for_checkpoint()
+    first.signal(signal.SIGTERM)
+    assert first.wait() == TrainerExit.INTERRUPTED
+    torn = run_dir / "checkpoints" / "checkpoint-39"
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"half of")
+
+    assert start(run_dir).wait() == TrainerExit.COMPLETED
+    assert not (run_dir / "checkpoints").exists()
+
+
+def test_a_completed_run_says_so_again(start: Start, new_run: NewRun) -> None:
+    run_dir = new_run(PAIRS, epochs=1)
+    assert start(run_dir).wait() == TrainerExit.COMPLETED
+    before = trainers.result(run_dir), trainers.weights(run_dir)
+    assert start(run_dir).wait() == TrainerExit.COMPLETED
+    after = trainers.result(run_dir), trainers.weights(run_dir)
+    assert after[1] == before[1]
+    assert after[0].artifact_path == before[0].artifact_path
