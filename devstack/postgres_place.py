@@ -89,21 +89,29 @@ def _is_open(path: Path) -> bool:
 
 
 def _copied(programs: Path, shared: Path) -> Path:
+    """A copy that everybody may run. The wheel keeps the libraries of the programs beside its package on
+    Linux and inside it on macOS; they are found relative to the programs, so the layout is kept.
+    """
+    package = programs.parent
+    libraries = [folder for folder in (f"{package.name}.libs", f"{package.name}/.dylibs")
+                 if (package.parent / folder).exists()]  # fmt: skip
     target = shared / f"postgres-{importlib.metadata.version(WHEEL)}"
+    copied = target / package.name / programs.name
     if target.exists():
-        return target
+        return copied
     _make_open(shared, shared)
-    # A copy that was interrupted never gets the final name.
-    partial = shared / f".copy-{os.getpid()}"
+    partial = shared / f".copy-{os.getpid()}"  # an interrupted copy never gets the final name
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(programs, partial, ignore=shutil.ignore_patterns("include", "*.a", "pkgconfig"))
+    unused = shutil.ignore_patterns("include", "*.a", "pkgconfig")
+    for folder in (f"{package.name}/{programs.name}", *libraries):
+        shutil.copytree(package.parent / folder, partial / folder, ignore=unused)
     for path in (partial, *partial.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
     try:
         partial.rename(target)
     except OSError:  # another start was faster
         shutil.rmtree(partial, ignore_errors=True)
-    return target
+    return copied
 
 
 class _Owner(NamedTuple):
