@@ -13,6 +13,7 @@ from modal_app import hardware
 from modal_app.session.directory import RunDirectory
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -28,15 +29,11 @@ def save(directory: RunDirectory, model: PreTrainedModel, tokenizer: PreTrainedT
             model.save_pretrained(draft)
         model = model.merge_and_unload()
     with _replacing(directory.artifact) as draft:
-        model.type(hardware.saved_dtype())
+        module: torch.nn.Module = model  # whose `to` is typed
+        module.to(hardware.saved_dtype())
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
     return sum(path.stat().st_size for path in directory.artifact.rglob("*") if path.is_file())
-
-
-def discard(checkpoints: Path) -> None:
-    """The checkpoints are gone: a finished run never goes on, and each is several times the model's size."""
-    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 @contextmanager

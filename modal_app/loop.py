@@ -48,7 +48,6 @@ def run(
     reporter.say("Saving model")
     model = cast("PreTrainedModel", trainer.model)
     size_bytes = artifact.save(directory, model, base.tokenizer)
-    artifact.discard(directory.checkpoints)
     reporter.say("Completed", progress_percent=100)
     return _result(spec, directory, trainer, base, data, size_bytes)
 

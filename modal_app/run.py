@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from modal_app.base import needs_network
-from modal_app.session.delivery import ClaimLost, Unreachable
+from modal_app.session.delivery import ClaimLost, Refused, Unreachable
 from modal_app.session.directory import DirectoryInUse, RunDirectory
 from modal_app.session.failures import RunFailed, explain
 from modal_app.session.reporter import Reporter
@@ -63,6 +63,8 @@ def _train_alone(directory: RunDirectory) -> TrainerExit:
         if result.duration_seconds is None:
             result = result.model_copy(update={"duration_seconds": time.monotonic() - started})
         delivered = reporter.finish(result)
+    if result.state == RunState.COMPLETED:
+        directory.discard_checkpoints()  # only now: until the end is known, they are the way back
     log.info("run_ended", state=result.state, error=result.error and result.error.code, delivered=delivered)
     return TrainerExit.CLAIM_LOST if stop.reason == StopReason.CLAIM_LOST else _EXITS[RunState(result.state)]
 
@@ -76,6 +78,9 @@ def _outcome(spec: RunSpec, directory: RunDirectory, reporter: Reporter, stop: S
     except ClaimLost:
         stop.request(StopReason.CLAIM_LOST)
         return _stopped(StopReason.CLAIM_LOST)
+    except Refused as refusal:
+        error = RunError(code="claim_refused", message=f"report-training does not take a claim: {refusal}")
+        return RunResult(state=RunState.FAILED, error=error)
     except Unreachable as trouble:
         error = RunError(code="callback_unreachable", message=f"report-training does not answer: {trouble}")
         return RunResult(state=RunState.INTERRUPTED, error=error)

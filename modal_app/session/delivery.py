@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from shared.training.spec import Callback, ReportBatch, ReportReceipt
 
 TIMEOUT_SECONDS = 10.0
-_CLAIM_STATUSES = {401, 403, 409}
+# Answers that mean: this job is not ours, or not any more.
+_LOST_CODES = {(401, "claim_lost"), (403, "claim_lost"), (409, "claim_lost"), (404, "job_not_found")}
 _LATER_STATUSES = {401, 403, 404, 408, 425, 429}  # a deploy or a rotated key can cause each; it may pass
 
 
@@ -73,7 +74,7 @@ class Delivery:
 
 def _refusal(response: httpx.Response) -> Exception:
     status, code = response.status_code, _error_code(response)
-    if status in _CLAIM_STATUSES and code == "claim_lost":
+    if (status, code) in _LOST_CODES:
         return ClaimLost()
     if status >= 500 or status in _LATER_STATUSES or not response.is_client_error:
         return Unreachable(f"HTTP {status} {code}")

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,10 @@ class RunDirectory:
                 events.truncate(len(whole) + 1 if whole else 0)
         lines = whole.splitlines()
         return int(json.loads(lines[-1])["seq"]) if lines else 0
+
+    def discard_checkpoints(self) -> None:
+        """They are gone: a completed run never goes on, and each is several times the model's size."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def finished_result(self) -> RunResult | None:
         """The result of an earlier trainer that completed this run, with its artifact still there."""

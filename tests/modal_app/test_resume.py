@@ -68,6 +68,17 @@ def test_a_half_written_checkpoint_is_passed_over(start: Start, new_run: NewRun)
     assert not (run_dir / "checkpoints").exists()
 
 
+def test_a_model_that_could_not_be_saved_is_saved_by_the_next_trainer(start: Start, new_run: NewRun) -> None:
+    run_dir = _new(new_run, "full")
+    in_the_way = run_dir / "artifact.saving"
+    in_the_way.touch()  # a file where a directory must be
+    assert start(run_dir).wait() == TrainerExit.FAILED
+    in_the_way.unlink()
+    assert start(run_dir).wait() == TrainerExit.COMPLETED
+    trained = [r.progress.step for r in trainers.reports(run_dir) if r.progress and r.progress.step]
+    assert trained == sorted(trained), "steps were trained again"
+
+
 def test_a_completed_run_says_so_again(start: Start, new_run: NewRun) -> None:
     run_dir = new_run(PAIRS, epochs=1)
     assert start(run_dir).wait() == TrainerExit.COMPLETED
