@@ -72,7 +72,7 @@ async def make_pairs(telling: Telling) -> str:
         telling.facts.pairs = len(pairs)
         if len(pairs) < MIN_PAIRS:
             raise CliError(
-                f"The documents give {len(pairs)} pairs; training needs {MIN_PAIRS} or more.",
+                f"The documents give too few pairs: {len(pairs)}; training needs {MIN_PAIRS} or more.",
                 hint="Use a longer document, with plain sentences that state facts.",
                 code="too_few_pairs",
             )

@@ -18,7 +18,7 @@ from cli.command import command
 from cli.exits import CliError, ExitCode
 from cli.live import follow
 from cli.lookup import Project, newest, project_id
-from cli.output import Result, moment, notes, short, table
+from cli.output import Result, cell, moment, notes, short, table
 
 app = typer.Typer(no_args_is_help=True, help="Documents that datasets are made from.")
 
@@ -39,7 +39,9 @@ async def add(
     async with open_client() as client:
         target = await project_id(client, project)
         documents = await add_documents(client, target, files, wait=wait)
-    failed = any(document["status"] == "failed" for document in documents)
+    failed = [document for document in documents if document["status"] == "failed"]
+    for document in failed:
+        notes().print(cell(f"{document['name']} cannot be used: {failure_of(document)}"))
     return Result(documents, _table(documents), ExitCode.FAILED if failed else ExitCode.OK)
 
 
@@ -112,8 +114,6 @@ async def _processed(client: Client, document: Row) -> Row:
     except TimeoutError:
         name = document["name"]
         raise CliError(f"{name} was uploaded but not processed within {PATIENCE_SECONDS} s.") from None
-    if processed["status"] == "failed":
-        notes().print(f"{processed['name']}: {failure_of(processed)}", markup=False)
     return processed
 
 

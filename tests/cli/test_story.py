@@ -51,8 +51,8 @@ class Shell:
         return Ended(process.returncode or 0, out.decode(), err.decode())
 
 
-@pytest.fixture
-async def fineflow(stack: Stack, tmp_path: Path) -> Shell:
+@pytest.fixture(scope="module")
+async def fineflow(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A new user who is logged in by a saved session."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("FINEFLOW_", "SUPABASE_"))
@@ -62,7 +62,7 @@ async def fineflow(stack: Stack, tmp_path: Path) -> Shell:
         | {
             "FINEFLOW_URL": stack.url,
             "FINEFLOW_PUBLISHABLE_KEY": stack.publishable_key,
-            "FINEFLOW_DATA_DIR": str(tmp_path),
+            "FINEFLOW_DATA_DIR": str(tmp_path_factory.mktemp("data")),
         }
     )
     email = f"cli-{uuid4()}@test.local"
@@ -125,22 +125,19 @@ async def test_from_a_document_to_an_answer(fineflow: Shell, tmp_path: Path) -> 
     assert answer["fineflow"]["model_id"] == model["id"]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("datasets", "show", "nothing"),
-        ("datasets", "show", str(uuid4())),
-        ("jobs", "show"),
-        ("deploy", "nothing:3", "--as", "x"),
-        ("chat", "nobody", "hello"),
-        ("docs", "list", "--project", "elsewhere"),
-    ],
-)
-async def test_what_does_not_exist_is_exit_code_2(fineflow: Shell, arguments: tuple[str, ...]) -> None:
-    ended = await fineflow(*arguments)
-    assert ended.code == 2
-    assert ended.err.startswith("Error: ")
-    assert "Traceback" not in ended.err
+async def test_what_does_not_exist_is_exit_code_2(fineflow: Shell) -> None:
+    ended = await asyncio.gather(
+        fineflow("datasets", "show", "nothing"),
+        fineflow("datasets", "show", str(uuid4())),
+        fineflow("jobs", "show", str(uuid4())),
+        fineflow("deploy", "nothing:3", "--as", "x"),
+        fineflow("chat", "nobody", "hello"),
+        fineflow("docs", "list", "--project", "elsewhere"),
+    )
+    for one in ended:
+        assert one.code == 2
+        assert one.err.startswith("Error: ")
+        assert "Traceback" not in one.err
 
 
 async def test_a_key_is_stored_and_never_shown(fineflow: Shell) -> None:
