@@ -31,15 +31,20 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[AsyncCommand
         @functools.wraps(function)
         def run(**options: Any) -> int:
             as_json = options["as_json"] if wants_flag else options.pop("as_json")
-            result = run_until_signal(function(**options))
-            show(result, as_json=as_json)
-            return result.exit_code
+            return execute(function(**options), as_json=as_json)
 
         _declare(run, function, with_json_flag=not wants_flag)
         app.command(name)(run)
         return function
 
     return register
+
+
+def execute(work: Coroutine[Any, Any, Result], *, as_json: bool) -> int:
+    """The exit code of a command whose result has been shown."""
+    result = run_until_signal(work)
+    show(result, as_json=as_json)
+    return result.exit_code
 
 
 def _declare(run: Callable[..., int], function: Callable[..., Any], *, with_json_flag: bool) -> None:

@@ -10,19 +10,29 @@ from rich.console import Console
 
 from cli.bars import job_bar
 from cli.client import Client, Row, open_client
-from cli.command import command
+from cli.command import JsonFlag, command, execute
 from cli.exits import CliError, ExitCode
 from cli.jobs_view import job_facts, job_result, jobs_table
 from cli.live import Update, follow
 from cli.lookup import Project, find, newest, project_id
 from cli.output import Result, notes
 
-app = typer.Typer(no_args_is_help=True, help="Training jobs.")
+app = typer.Typer(help="Training jobs.")
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="An id, its beginning, or `last`.")]
 FollowFlag = Annotated[bool, typer.Option("--follow", "-f", help="Show a live bar until it ends.")]
 ENDED = ("completed", "failed", "cancelled")
 SHOWN_EVENTS = 100
+
+
+@app.callback(invoke_without_command=True)
+def jobs(
+    context: typer.Context, follow: FollowFlag = False, project: Project = None, as_json: JsonFlag = False
+) -> None:
+    """Training jobs: without a command the list; with --follow the newest one, live."""
+    if context.invoked_subcommand is None:
+        work = follow_command("last", project) if follow else list_jobs(project)
+        raise typer.Exit(execute(work, as_json=as_json))
 
 
 @command(app, "list")

@@ -112,6 +112,7 @@ async def test_from_a_document_to_an_answer(fineflow: Shell, tmp_path: Path) -> 
     assert (job["status"], job["progress_percent"]) == ("completed", 100)
     shown = (await fineflow("jobs", "show", job["id"][:8], "--json")).document
     assert [event["data"]["to"] for event in shown["events"] if event["type"] == "status"][-1] == "completed"
+    assert (await fineflow("jobs", "--follow", "--json")).document["id"] == job["id"]
     assert (await fineflow("jobs", "cancel", "last")).code == 2, "it has ended already"
 
     [model] = (await fineflow("models", "list", "--json")).document
