@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 HUB_TIMEOUT_SECONDS = 5.0
 
 # For base models that were never taught to converse. Tokens of their own would need new embeddings.
+# A line break before the words, not a space: tokenizers join a space to the word behind it.
 PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'].capitalize() + ': ' + message['content'] }}"
+    "{% for message in messages %}{{ message['role'].capitalize() + ':\\n' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:\\n' }}{% endif %}"
 )
 
 

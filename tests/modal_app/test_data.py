@@ -77,7 +77,7 @@ def test_a_template_without_an_end_gets_one(tokenizer: PreTrainedTokenizerBase, 
         tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
         assert _learned(tokenizer, tokenised(messages(("What?", "That.")))).endswith("<|im_end|>")
         tokenizer.chat_template = PLAIN_TEMPLATE
-        assert _learned(tokenizer, tokenised(messages(("What?", "That.")))) == " That.<|im_end|>"
+        assert _learned(tokenizer, tokenised(messages(("What?", "That.")))) == "That.<|im_end|>"
         assert template_fingerprint(tokenizer) != before
         tokenizer.chat_template = "{{ raise_exception('no system turn') }}"
         with pytest.raises(RunFailed, match="row 1: no system turn"):
