@@ -141,9 +141,7 @@ class Connection:
         config = JoinConfig.model_validate(message.payload.get("config") or {})
         config.requests()
         if config.has_presence or config.private:
-            _tell_once(
-                "broadcast and presence are accepted but not relayed; private channels are not checked"
-            )
+            _tell_once(NOT_RELAYED)
         token = _user_token(message.payload.get("access_token") or message.payload.get("user_token"))
         identity = self._tokens.of_user(token) if token else self._key_identity
         return Channel(message.topic, message.join_ref or message.ref, config, identity, token)

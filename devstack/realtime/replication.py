@@ -40,7 +40,6 @@ class Replication:
         self._database_url = database_url
         self._decoder = Decoder()
         self._confirmed_lsn = 0
-        self._status_due = True
         self._status_at = self._heard_at = time.monotonic()
 
     async def __aenter__(self) -> Replication:
@@ -133,15 +132,14 @@ class Replication:
             if message[:1] == b"w":  # start, end, time, then the payload
                 self._confirmed_lsn = max(self._confirmed_lsn, struct.unpack_from("!Q", message, 9)[0])
                 return message[25:]
-            if message[:1] == b"k":  # end, time, whether an answer is wanted
+            if message[:1] == b"k":  # end, time, and whether an answer is wanted soon: it always comes soon
                 self._confirmed_lsn = max(self._confirmed_lsn, struct.unpack_from("!Q", message, 1)[0])
-                self._status_due |= bool(message[17])
 
     def _send_status_when_due(self) -> None:
         now = time.monotonic()
-        if not self._status_due and now - self._status_at < STATUS_SECONDS:
+        if now - self._status_at < STATUS_SECONDS:
             return
         lsn, wants_answer = self._confirmed_lsn, now - self._heard_at > ANSWER_WANTED_SECONDS
         self._pgconn.put_copy_data(b"r" + struct.pack("!QQQqb", lsn, lsn, lsn, 0, wants_answer))
         self._pgconn.flush()
-        self._status_due, self._status_at = False, now
+        self._status_at = now

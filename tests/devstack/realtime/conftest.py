@@ -163,9 +163,10 @@ class RealtimeProcess:
 class RawClient:
     """Frames of protocol 2.0.0 (or 1.0.0) as they are."""
 
-    def __init__(self, socket: ClientConnection, version: str) -> None:
+    def __init__(self, socket: ClientConnection, version: str, log: Path) -> None:
         self.socket = socket
         self.version = version
+        self.log = log
 
     async def send(self, *message: Any) -> None:
         names = ("join_ref", "ref", "topic", "event", "payload")
@@ -173,8 +174,11 @@ class RawClient:
         await self.socket.send(json.dumps(raw))
 
     async def receive(self, timeout_seconds: float = 5) -> dict[str, Any]:
-        async with asyncio.timeout(timeout_seconds):
-            raw = json.loads(await self.socket.recv())
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                raw = json.loads(await self.socket.recv())
+        except TimeoutError:
+            raise TimeoutError(self.log.read_text()) from None
         if self.version == "2.0.0":
             return dict(zip(("join_ref", "ref", "topic", "event", "payload"), raw, strict=True))
         return raw
@@ -251,7 +255,7 @@ async def open_socket(realtime: RealtimeProcess) -> AsyncIterator[Callable[..., 
         ) -> RawClient:
             url = f"ws://127.0.0.1:{server.port}/realtime/v1/websocket?apikey={key}&vsn={version}"
             socket = await stack.enter_async_context(connect(url, compression=None, close_timeout=1))
-            return RawClient(socket, version)
+            return RawClient(socket, version, server.log)
 
         yield open_one
 

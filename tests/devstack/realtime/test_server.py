@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,8 +17,16 @@ JOBS = {"event": "*", "schema": "public", "table": "jobs"}
 NOTES = {"event": "*", "schema": "public", "table": "open_notes"}
 
 
+async def closing(socket: Any) -> AsyncIterator[str]:
+    """What still arrives before the socket closes, however it does."""
+    with contextlib.suppress(ConnectionClosed):
+        async for frame in socket:
+            yield frame
+
+
 def only(job: str) -> dict[str, str]:
-    return {**JOBS, "filter": f"id=eq.{job}"}
+    """Updates, because the insert of the row may still be on its way when a test subscribes."""
+    return {**JOBS, "event": "UPDATE", "filter": f"id=eq.{job}"}
 
 
 def set_step(db: Any, job: str, step: int) -> None:
@@ -337,6 +347,19 @@ async def test_malformed_frames_close_the_socket(open_socket: Any, frame: str | 
     assert closed.value.rcvd.code == 1007
 
 
+async def test_probes_and_strange_requests_make_no_noise(realtime: Any) -> None:
+    for request in (b"", b"GET", b"POST /health HTTP/1.1\r\n\r\n", b"\x16\x03\x01\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", realtime.port)
+        writer.write(request)
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    log = realtime.log.read_text()
+    assert "Traceback" not in log
+    assert "handshake" not in log
+
+
 async def test_joins_that_cannot_be(open_socket: Any) -> None:
     client = await open_socket()
     for topic, payload, said in (
@@ -389,6 +412,9 @@ async def test_a_client_that_does_not_read_is_dropped(
     for step in range(40):
         db.execute("update jobs set step = %s, log = repeat('x', 500000) where id = %s", [step, job])
         assert (await reading.change())["record"]["step"] == step
+    stuck.socket.transport.resume_reading()
+    arrived = [frame async for frame in closing(stuck.socket)]
+    assert len(arrived) < 40
     assert "a client that does not read is dropped" in realtime.log.read_text()
 
 
