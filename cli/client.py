@@ -15,9 +15,8 @@ from cli.exits import CliError, ExitCode
 from cli.session import SavedSession, forget_session, load_session, save_session
 
 if TYPE_CHECKING:  # at run time it is imported when a connection is opened: `--help` must stay quick
-    from supabase_auth.types import Session
-
     from supabase import AsyncClient
+    from supabase_auth.types import Session
 
 Row = dict[str, Any]
 CALL_TIMEOUT_SECONDS = 180  # a chat with a real base model on a CPU is the slowest call
@@ -99,7 +98,6 @@ class Client:
 async def anonymous_client(connection: Connection) -> AsyncIterator[Client]:
     """A client nobody is logged in with yet; its sockets are closed afterwards."""
     import httpx
-
     from supabase import AsyncClientOptions, acreate_client
 
     logging.getLogger("realtime").setLevel(

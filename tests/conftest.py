@@ -10,10 +10,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from supabase import AsyncClient
 
 from devstack.ports import free_port
 from devstack.up import Stack
-from supabase import AsyncClient
 from tests.supabase_py import supabase_client
 
 NewUser = Callable[[], Awaitable[tuple[AsyncClient, str, str]]]

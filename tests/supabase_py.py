@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 

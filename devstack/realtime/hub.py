@@ -20,7 +20,7 @@ from devstack.realtime.subscriptions import Listener, Subscription
 
 MAX_CHANGE_BYTES = 1024 * 1024
 KEPT_VALUE_BYTES = 64  # a change over the limit keeps only values that are this short
-RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS = 0.1, 2.0
+RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS = 0.1, 0.5
 EXPIRY_CHECK_SECONDS = 0.5
 log = logging.getLogger(__name__)
 

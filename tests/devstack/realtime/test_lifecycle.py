@@ -93,10 +93,10 @@ async def test_postgres_restarts_under_a_running_server(
     wanted = {"event": "UPDATE", "schema": "public", "table": "jobs", "filter": f"id=eq.{job}"}
     await client.join("realtime:a", make_token(user), wanted)
     started = time.monotonic()
-    postgres.stop()
+    await postgres.stop()
     assert time.monotonic() - started < 3  # Postgres waits for the stream to confirm what it has sent
     realtime.wait_status(503)
-    postgres.start()
+    await postgres.start()
     system = await client.receive(10)
     assert (system["event"], system["payload"]["status"]) == ("system", "ok")
     assert realtime.health() == 200
