@@ -187,8 +187,8 @@ async def postgres() -> AsyncIterator[Database]:
         with database.connect() as connection:
             connection.execute(SCHEMA)
         yield database
-        await database.stop()
     finally:
+        await database.stop()
         shutil.rmtree(directory)
 
 
