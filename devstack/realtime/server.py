@@ -31,7 +31,7 @@ OPEN_TIMEOUT_SECONDS = 5
 PING_SECONDS = 20
 GOODBYE_SECONDS = 0.2
 SHUTDOWN_SECONDS = 0.3
-log = logging.getLogger(__name__)
+log = logging.getLogger("devstack.realtime.server")  # run as a program, __name__ is no name
 
 
 class Settings(BaseSettings):
@@ -52,7 +52,7 @@ class RealtimeServer:
 
     async def listen(self, port: int) -> Server:
         """Listens on loopback; port 0 takes a free one. Raises OSError when the port is taken."""
-        quiet = logging.getLogger(f"{__name__}.websockets")
+        quiet = logging.getLogger(f"{log.name}.websockets")
         quiet.setLevel(logging.CRITICAL)  # it logs a traceback for each port probe
         return await serve(
             self._converse,
