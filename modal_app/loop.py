@@ -112,7 +112,7 @@ def _result(
     metrics: dict[str, Any] = {
         "first_loss": losses[0],
         "steps": state.global_step,
-        "rows": len(data.rows),
+        "training_examples": len(data.rows),
         "rows_too_long": len(data.too_long),
     }
     return RunResult(
