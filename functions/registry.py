@@ -22,6 +22,7 @@ from functions.process_document import handler as process_document
 from functions.report_training import handler as report_training
 from functions.start_training import handler as start_training
 from functions.validate_dataset import handler as validate_dataset
+from shared.training.spec import ReportBatch, ReportReceipt
 
 _USER = frozenset({CallerKind.USER})
 _USER_AND_SERVICE = frozenset({CallerKind.USER, CallerKind.SERVICE})
@@ -115,8 +116,8 @@ FUNCTIONS: dict[str, Function] = {
         ),
         Function(
             "report-training",
-            report_training.ReportTraining,
-            report_training.ReportAccepted,
+            ReportBatch,
+            ReportReceipt,
             report_training.handle,
             _TRAINER,
             "reports are numbered; what was stored is skipped",

@@ -6,31 +6,14 @@ report that was stored before is skipped by its number. The first report claims 
 
 from __future__ import annotations
 
-from uuid import UUID
-
-from pydantic import Field
-
 from functions.context import Context
-from functions.messages import Request, Response
 from shared.errors import Conflict, NotFound, Unauthorized
-from shared.training.spec import TrainerReport
+from shared.training.spec import ReportBatch, ReportReceipt
 
 _NOT_TRAINING = frozenset({"uploading", "validating", "queued"})
 
 
-class ReportTraining(Request):
-    attempt: int = Field(ge=1)
-    run_id: UUID
-    reports: list[TrainerReport] = Field(min_length=1, max_length=500)
-
-
-class ReportAccepted(Response):
-    claimed: bool
-    accepted_seq: int
-    cancel_requested: bool
-
-
-async def handle(request: ReportTraining, context: Context) -> ReportAccepted:
+async def handle(request: ReportBatch, context: Context) -> ReportReceipt:
     """The reports are stored, and the job core has looked at the job when they change its state."""
     trainer = context.caller.trainer
     if trainer is None or trainer.attempt != request.attempt:
@@ -47,6 +30,4 @@ async def handle(request: ReportTraining, context: Context) -> ReportAccepted:
         raise Conflict("Another trainer has this job, or it has ended. Stop.", code="claim_lost")
     if answer["has_result"] or answer["status"] in _NOT_TRAINING:
         await context.services.jobs.advance(trainer.job_id)
-    return ReportAccepted(
-        claimed=True, accepted_seq=answer["accepted_seq"], cancel_requested=answer["cancel_requested"]
-    )
+    return ReportReceipt(accepted_seq=answer["accepted_seq"], cancel_requested=answer["cancel_requested"])
