@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable
 # One line that counts, in place of pip's hundreds.
-COUNT := awk '/^ *Collecting/ {n++; printf "\r  %d packages", n; fflush()} END {printf "\n"}'
+COUNT := awk '/^ *Collecting/ {n++; printf "\r  %d packages found", n} \
+  /^Installing collected/ {printf "\n  writing them to .venv"} {fflush()} END {printf "\n"}'
 INPUTS := pyproject.toml constraints.txt devstack/node/package-lock.json
 
 .PHONY: demo up test check bench install clean
