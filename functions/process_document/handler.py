@@ -65,7 +65,7 @@ async def _chunks(document: Row, context: Context) -> tuple[str, list[Chunk]]:
     """The hash of the text, and its chunks. Raises CallerError for what trying again would not mend."""
     if document["attempts"] > _MAX_ATTEMPTS:
         raise InvalidRequest(
-            f"The document could not be processed in {_MAX_ATTEMPTS} attempts. Split it and upload the parts.",
+            f"The document was given up after {_MAX_ATTEMPTS} attempts. Split it and upload the parts.",
             code="document_too_hard",
         )
     content = await context.storage.download("documents", document["storage_path"])

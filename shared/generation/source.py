@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from shared.db import Row
+
+Mode = Literal["auto", "qa", "instruction", "conversation"]
+IsKnown = Callable[[str], bool]  # whether the dataset has a pair with this question already
 
 
 @dataclass(frozen=True)
@@ -27,3 +32,35 @@ class Draft:
     turns: tuple[tuple[str, str], ...]  # (what the user says, what the assistant answers)
     char_start: int
     char_end: int
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """What one chunk gave, before it is checked."""
+
+    drafts: list[Draft]
+    refused_count: int = 0  # examples that could not be read or broke a safety rule
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Generator(Protocol):
+    """Makes pairs from a chunk."""
+
+    @property
+    def name(self) -> str:
+        """As stored with each pair: "extractive", or vendor and model."""
+        ...
+
+    @property
+    def prompt_hash(self) -> str | None:
+        """The prompts that the pairs come from; None: none."""
+        ...
+
+    async def draft(self, chunk: SourceChunk, count: int, is_known: IsKnown) -> Drafts:
+        """At most `count` drafts. Raises ProviderUnavailable and ProviderRejected."""
+        ...
+
+    async def close(self) -> None:
+        """Frees what it holds."""
+        ...

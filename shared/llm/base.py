@@ -41,6 +41,11 @@ class TryLater(ProviderUnavailable):
         self.retry_after_seconds = retry_after_seconds
 
 
+def refusal_code(status: int) -> str:
+    """The code of a definite no: whether it is the key, which holds for every further call."""
+    return "api_key_rejected" if status in (401, 403) else "model_refused"
+
+
 class ChatModel(Protocol):
     """A model that can be asked. Close it when done."""
 

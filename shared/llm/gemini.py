@@ -9,7 +9,7 @@ import aiohttp
 from pydantic import SecretStr
 
 from shared.errors import ProviderRejected
-from shared.llm.base import ATTEMPTS, TIMEOUT_SECONDS, Completion, JsonSchema, TryLater, Turn
+from shared.llm.base import ATTEMPTS, TIMEOUT_SECONDS, Completion, JsonSchema, TryLater, Turn, refusal_code
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -49,8 +49,11 @@ class Gemini:
         except errors.APIError as error:
             if error.code in _BUSY or error.code >= 500:
                 raise TryLater(f"{self._model} is busy ({error.code}).") from error
+            # Gemini answers 400 to a wrong key.
+            is_key = error.code == 400 and "API key" in (error.message or "")
             raise ProviderRejected(
-                f"{self._model} refused the call ({error.code}): {error.message}", code="model_refused"
+                f"{self._model} refused the call ({error.code}): {error.message}",
+                code=refusal_code(401 if is_key else error.code),
             ) from error
         # The SDK talks through aiohttp where that is installed, through httpx2 otherwise.
         except (aiohttp.ClientError, httpx2.HTTPError, OSError) as error:

@@ -22,7 +22,9 @@ from shared.llm.base import (
     JsonSchema,
     TryLater,
     Turn,
+    refusal_code,
 )
+from shared.llm.public_only import PublicResolver, require_public
 
 _BUSY = frozenset({408, 409, 425, 429})
 _LONGEST_WAIT_SECONDS = 20.0
@@ -49,12 +51,20 @@ class _Answer(BaseModel):
 
 
 class OpenAICompatible:
-    """One model behind one base address, `.../v1` included."""
+    """One model behind one base address, `.../v1` included.
 
-    def __init__(self, base_url: str, model: str, api_key: SecretStr | None) -> None:
+    `public_only` for an address that a user gave to a hosted server: nothing private is reached then.
+    """
+
+    def __init__(
+        self, base_url: str, model: str, api_key: SecretStr | None, *, public_only: bool = False
+    ) -> None:
+        if public_only:
+            require_public(base_url)
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         self._model = model
         self._headers = {"authorization": f"Bearer {api_key.get_secret_value()}"} if api_key else {}
+        self._public_only = public_only
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -89,11 +99,12 @@ class OpenAICompatible:
     async def _ask(self, body: dict[str, Any]) -> Completion:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, connect=10)
-            self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout)
+            connector = aiohttp.TCPConnector(resolver=PublicResolver() if self._public_only else None)
+            self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout, connector=connector)
         try:
             async with self._session.post(self._url, json=body, allow_redirects=False) as response:
                 content = await _read(response)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TryLater(f"{self._model} did not answer: {type(error).__name__}.") from error
         if response.status in _BUSY or response.status >= 500:
             wait = _retry_after_seconds(response.headers.get("retry-after"))
@@ -101,7 +112,7 @@ class OpenAICompatible:
         if response.status != 200:
             raise ProviderRejected(
                 f"{self._model} refused the call ({response.status}): {_reason(content)}",
-                code="model_refused",
+                code=refusal_code(response.status),
             )
         return _completion(content, self._model)
 

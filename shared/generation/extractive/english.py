@@ -138,7 +138,7 @@ def is_command(words: list[str]) -> bool:
 
 
 def noun_phrases(sentence: str) -> list[str]:
-    """What begins with "the", "a" or "each" and ends before the next verb or small word; four words at most."""
+    """What begins with "the", "a" or "each" and ends before the next verb or small word; four words."""
     words, found = words_of(sentence), []
     for i, word in enumerate(words):
         if word.lower() in WORDS["articles"]:

@@ -7,7 +7,7 @@ or list item of the document, found again at its span.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.documents.markdown import Block, blocks, heading_title, plain
@@ -16,7 +16,7 @@ from shared.documents.sentences import sentences
 from shared.generation.extractive.language import ENGLISH, Language, detect, distinctive_phrase, quotable
 from shared.generation.extractive.questions import Question
 from shared.generation.extractive.statements import ask, in_heading, is_well_put
-from shared.generation.source import Draft, SourceChunk
+from shared.generation.source import Draft, Drafts, IsKnown, Mode, SourceChunk
 
 _MIN_WORDS, _MAX_CHARS = 5, 220
 _LIKED_CHARS = range(40, 161)
@@ -35,8 +35,6 @@ _OPEN = re.compile(
     r"(?:It|They|He|She|This|That|These|Those|Here|But|And|Or|So|Because|Such|Which|We|I|You)\b"
 )
 
-Known = Callable[[str], bool]
-
 
 @dataclass(frozen=True)
 class _Fact:
@@ -49,7 +47,30 @@ class _Fact:
     opens_section: bool  # whether it comes first under its heading
 
 
-def extract(chunk: SourceChunk, count: int, is_known: Known = lambda question: False) -> list[Draft]:
+class ExtractiveGenerator:
+    """The generator behind the protocol that language models serve too."""
+
+    name = "extractive"
+    prompt_hash = None
+
+    def __init__(self, mode: Mode) -> None:
+        self._turns = 2 if mode == "conversation" else 1
+
+    async def draft(self, chunk: SourceChunk, count: int, is_known: IsKnown) -> Drafts:
+        drafts = extract(chunk, count * self._turns, is_known)
+        return Drafts([_joined(drafts[i : i + self._turns]) for i in range(0, len(drafts), self._turns)])
+
+    async def close(self) -> None:
+        """It holds nothing."""
+
+
+def _joined(drafts: list[Draft]) -> Draft:
+    """One conversation of several questions; its span is that of the last answer."""
+    turns = tuple(turn for draft in drafts for turn in draft.turns)
+    return Draft(turns, drafts[-1].char_start, drafts[-1].char_end)
+
+
+def extract(chunk: SourceChunk, count: int, is_known: IsKnown = lambda question: False) -> list[Draft]:
     """At most `count` pairs in the order of the text, the most telling ones of the chunk.
 
     No two of them ask the same, and none asks what `is_known` says is asked already.

@@ -27,7 +27,10 @@ _DATE = (
     rf"|(?:1[0-9]|20)\d\d\b(?! [a-z]+s\b)|the \d{{1,2}}{_ORDINAL}\b"
     r"|(?:spring|summer|autumn|winter|mornings?|afternoons?|evenings?|nights?|dawn|dusk|sunrise|sunset)\b"
 )
-_NEARER = r"(?:(?:the|late|early|about|around|every|each|first|second|third|last|next|following) |mid-|\w+ \w+ of )*"
+_NEARER = (
+    r"(?:(?:the|late|early|about|around|every|each|first|second|third|last|next|following) "
+    r"|mid-|\w+ \w+ of )*"
+)
 
 CLOCK = re.compile(_CLOCK)
 # "on the first Friday", "at 9:15", "since 1907"; or "45 minutes before": `offset` is then set.

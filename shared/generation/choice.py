@@ -1,0 +1,103 @@
+"""Which generator a dataset asks for, under whose key."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.config import Settings
+from shared.errors import InvalidRequest
+from shared.generation.extractive.generator import ExtractiveGenerator
+from shared.generation.language_model import LanguageModelGenerator
+from shared.generation.source import Generator, Mode
+from shared.keys.store import KeyStore
+from shared.llm.base import ChatModel
+from shared.llm.gemini import Gemini
+from shared.llm.openai_compatible import OpenAICompatible
+
+GeneratorName = Literal["extractive", "gemini", "openai_compatible"]
+
+
+class Generation(BaseModel):
+    """How the pairs of a dataset are made: the column `generation`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    generator: GeneratorName = "extractive"
+    model: str | None = None  # None: the server's default of this generator
+    pairs_per_chunk: int = Field(default=3, ge=1, le=10)
+    max_pairs: int | None = Field(default=None, ge=1)  # None: as many as the chunks give
+
+    def quota(self, ordinal: int, chunk_count: int) -> int:
+        """Pairs to make from the chunk at this place (from 1), so that all together keep to max_pairs."""
+        if self.max_pairs is None:
+            return self.pairs_per_chunk
+        share = self.max_pairs * ordinal // chunk_count - self.max_pairs * (ordinal - 1) // chunk_count
+        return min(self.pairs_per_chunk, share)
+
+
+async def open_generator(
+    generation: Generation,
+    mode: Mode,
+    system_prompt: str | None,
+    *,
+    user_id: UUID | None,
+    keys: KeyStore,
+    settings: Settings,
+) -> Generator:
+    """The generator, ready to draft; the user's own key goes before the server's.
+
+    Calls no vendor. Raises InvalidRequest when a key, an address or a model is missing.
+    """
+    if generation.generator == "extractive":
+        return ExtractiveGenerator(mode)
+    open_model = _gemini if generation.generator == "gemini" else _openai_compatible
+    return LanguageModelGenerator(
+        await open_model(generation.model, user_id, keys, settings), mode, system_prompt
+    )
+
+
+async def _gemini(model: str | None, user_id: UUID | None, keys: KeyStore, settings: Settings) -> ChatModel:
+    own = await keys.open(user_id, "gemini") if user_id else None
+    api_key = own.api_key if own else settings.gemini_api_key
+    if api_key is None:
+        raise _missing("gemini", "Set your key with manage-api-keys, or choose the generator extractive.")
+    return Gemini(model or settings.gemini_model, api_key, settings.gemini_base_url)
+
+
+async def _openai_compatible(
+    model: str | None, user_id: UUID | None, keys: KeyStore, settings: Settings
+) -> ChatModel:
+    own = await keys.open(user_id, "openai_compatible") if user_id else None
+    base_url = (own.base_url if own else None) or settings.openai_compatible_base_url
+    if base_url is None:
+        raise _missing(
+            "openai_compatible",
+            "Set a key with its baseUrl with manage-api-keys, or choose the generator extractive.",
+        )
+    name = model or settings.openai_compatible_model
+    if name is None:
+        raise InvalidRequest(
+            "Name the model that the service shall use: `model`.",
+            code="model_missing",
+            details={"generator": "openai_compatible"},
+        )
+    api_key = own.api_key if own else settings.openai_compatible_api_key
+    chosen_by_user = own is not None and own.base_url is not None
+    return OpenAICompatible(base_url, name, api_key, public_only=chosen_by_user and not _is_local(settings))
+
+
+def _missing(provider: str, remedy: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The generator {provider} needs a key. {remedy}",
+        code="api_key_missing",
+        details={"provider": provider},
+    )
+
+
+def _is_local(settings: Settings) -> bool:
+    """Whether this is somebody's own machine, where a model on localhost is what they mean."""
+    return urlsplit(settings.supabase_url).hostname in ("127.0.0.1", "localhost", "::1")
