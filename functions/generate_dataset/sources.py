@@ -41,7 +41,7 @@ async def usable_chunks(db: Database, document_ids: list[str]) -> list[str]:
         some = document_ids[start : start + _DOCUMENTS_A_QUERY]
         rows = await _chunks(db, some)
         rows.sort(key=lambda row: (some.index(row["document_id"]), row["ordinal"]))
-        found += [row["id"] for row in rows]
+        found += [row["id"] for row in rows if not row["injection_flags"]]
     if not found:
         raise InvalidRequest(
             "These documents have no text to make pairs from: each chunk is a duplicate, too short, or "
@@ -93,10 +93,9 @@ async def _chunks(db: Database, document_ids: list[str]) -> list[Row]:
     while True:
         query = (
             db.table("chunks")
-            .select("id,document_id,ordinal")
+            .select("id,document_id,ordinal,injection_flags")
             .in_("document_id", document_ids)
             .eq("is_duplicate", "false")
-            .eq("injection_flags", "{}")
             .gte("token_count", _MIN_TOKENS)
             .order("id")
             .limit(PAGE_ROWS)
