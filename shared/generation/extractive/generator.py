@@ -147,11 +147,12 @@ def _options(fact: _Fact, chunk: SourceChunk, language: Language) -> list[Questi
     found += _about_label(fact, chunk, language)
     if language.code == ENGLISH and not found:
         found += _about_statement(fact, chunk)
-        found += [Question(in_heading(q.text, fact.heading), 0.0) for q in found[:1] if fact.heading]
+        # Better the telling question asked of its section than a vague one.
+        found += [Question(in_heading(q.text, fact.heading), 0.65) for q in found[:1] if fact.heading]
     phrase = distinctive_phrase(fact.said, chunk.content, language)
     if phrase is not None:
         found.append(Question(language.ask_about(phrase, fact.heading), 0.3))
-    return found
+    return sorted(found, key=lambda question: -question.weight)
 
 
 def _about_statement(fact: _Fact, chunk: SourceChunk) -> list[Question]:

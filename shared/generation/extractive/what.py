@@ -36,7 +36,8 @@ def by_whom(said: Statement) -> str | None:
     by = _DONE_BY.match(said.core)
     if by is None or not said.clause.is_be or WHEN.match(f"by {by['agent']}"):
         return None
-    if not is_participle(by["done"].split()[0]):
+    done, *between = by["done"].split()
+    if not is_participle(done) or any(word in PREPOSITIONS for word in between[:-1]):
         return None
     agent = split_noun_phrase(LEADING_NUMBER.sub("", by["agent"], count=1))[0].split(" of ")[0]
     is_person = any(word[0].isupper() for word in agent.split()) or bool(_ROLE.search(agent))
