@@ -67,7 +67,9 @@ def test_a_readme_is_read_by_its_structure() -> None:
     said = {draft.turns[0][0]: draft.turns[0][1] for draft in pairs_of(README, 10)}
     assert said["How do I stop it?"] == "Call the method named close and wait for it."
     assert said['What does "Watcher" say about persistent?'].startswith("`persistent` (default")
-    assert said["When does the watcher read each directory twice?"].endswith("each directory twice when it starts.")
+    assert said["When does the watcher read each directory twice?"].endswith(
+        "each directory twice when it starts."
+    )
     assert not any("never an answer" in answer or "only a link" in answer for answer in said.values())
 
 
