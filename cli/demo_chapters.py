@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from cli.models import deploy_model
 from cli.output import dollars
 from cli.training import TINY, training_options
 
-PAIRS_PER_CHUNK = 4
+FEWEST_PAIRS_A_CHUNK, MOST_PAIRS_A_CHUNK = 2, 10
 MAX_PAIRS = 56
 MIN_PAIRS = 10
 EPOCHS = 50
@@ -61,7 +62,7 @@ async def make_pairs(telling: Telling) -> str:
             "projectId": telling.project,
             "datasetName": telling.dataset_name,
             "mode": "qa",
-            "pairsPerChunk": PAIRS_PER_CHUNK,
+            "pairsPerChunk": pairs_per_chunk(telling.facts.chunks),
             "maxPairs": MAX_PAIRS,
         }
         dataset_id = await start_generation(telling.client, request)
@@ -138,6 +139,11 @@ async def deploy(telling: Telling, job: Row) -> None:
         telling.story.say(
             f"{model['name']}:{model['version']} is in the registry and answers as {DEPLOYMENT!r}."
         )
+
+
+def pairs_per_chunk(chunks: int) -> int:
+    """As many as fill the dataset: few from each chunk of a long document, all from those of a short one."""
+    return max(FEWEST_PAIRS_A_CHUNK, min(MOST_PAIRS_A_CHUNK, math.ceil(MAX_PAIRS / max(chunks, 1))))
 
 
 def _options(dataset_id: str) -> Row:

@@ -101,7 +101,7 @@ class Story:
 
 def shown(answer: str) -> Text:
     """An answer that is safe to print and not too long; an empty one says so."""
-    text = " ".join(cell(answer).plain.split())
+    text = " ".join(cell(answer).plain.replace("\ufffd", " ").split())
     if not text:
         return Text("(nothing)", style="dim italic")
     return Text(text if len(text) <= SHOWN_ANSWER else text[: SHOWN_ANSWER - 1] + "…")

@@ -83,7 +83,7 @@ async def test_a_wrong_password_is_forbidden_and_not_repeated(loopback, connecti
 
 async def test_nobody_listening_is_unreachable() -> None:
     nobody = Connection("http://127.0.0.1:9", "sb_publishable_test")
-    error = await failure(nobody, select("projects"))
+    error = await failure(nobody, lambda client: client.invoke("chat", {}))
     assert error.exit_code == ExitCode.UNREACHABLE
     assert "make up" in str(error.hint)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cli.demo_chapters import pairs_per_chunk
 from cli.demo_facts import Facts, median_ms, shortfall
 from cli.questions import Question, is_right, pick_questions
 
@@ -66,3 +67,7 @@ def test_the_demo_proves_training_only_by_before_and_after(before, after, asked,
 def test_the_median_of_nothing_is_unknown() -> None:
     assert median_ms([]) is None
     assert median_ms([1.04, 9.0, 2.06]) == 2.1
+
+
+def test_a_short_document_gives_more_pairs_a_chunk_than_a_long_one() -> None:
+    assert [pairs_per_chunk(chunks) for chunks in (0, 1, 5, 14, 20, 5000)] == [10, 10, 10, 4, 3, 2]
