@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cli.exits import Interrupted
-from cli.output import Result, show
+from cli.output import Result, notes, show
 
 T = TypeVar("T")
 AsyncCommand = Callable[..., Coroutine[Any, Any, Result]]
@@ -69,6 +69,7 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
 
         def stop(number: int) -> None:
             if not received:
+                notes().print("Stopping...", style="dim")
                 task.cancel()
             received.append(number)
 

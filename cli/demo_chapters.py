@@ -11,15 +11,15 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from cli.client import Row
+from cli.client import Client, Row
 from cli.connection import Login
 from cli.datasets import generated, start_generation, valid_pairs
 from cli.demo_answers import DEPLOYMENT
 from cli.demo_facts import Telling, median_ms
 from cli.documents import add_documents, failure_of
 from cli.exits import CliError
-from cli.jobs import follow_job
-from cli.live import Update
+from cli.jobs import ENDED, follow_job
+from cli.live import Update, follow
 from cli.lookup import create_project
 from cli.models import deploy_model
 from cli.output import dollars
@@ -29,7 +29,7 @@ FEWEST_PAIRS_A_CHUNK, MOST_PAIRS_A_CHUNK = 2, 10
 MAX_PAIRS = 56
 MIN_PAIRS = 10
 EPOCHS = 50
-CANCEL_SECONDS = 5.0
+CANCEL_SECONDS = 8.0  # a trainer that loads its libraries notices only afterwards
 
 
 async def sign_up(telling: Telling) -> None:
@@ -151,11 +151,15 @@ def _options(dataset_id: str) -> Row:
 
 
 async def _followed_or_cancelled(telling: Telling, job_id: str, on_update: Callable[[Update], None]) -> Row:
-    """The ended job; when the story is interrupted, the job is asked to end too."""
+    """The ended job; when the story is interrupted, the job is asked to end too, and given time for it."""
     try:
         return await follow_job(telling.client, job_id, telling.story.console, on_update)
     except asyncio.CancelledError:
         with contextlib.suppress(Exception):
-            cancelling = telling.client.invoke("cancel-training", {"jobId": job_id})
-            await asyncio.wait_for(cancelling, CANCEL_SECONDS)
+            await asyncio.wait_for(_cancel(telling.client, job_id), CANCEL_SECONDS)
         raise
+
+
+async def _cancel(client: Client, job_id: str) -> None:
+    await client.invoke("cancel-training", {"jobId": job_id})
+    await follow(client, "training_jobs", job_id, until=lambda row: row["status"] in ENDED)
