@@ -51,6 +51,13 @@ class Settings(BaseSettings):
     openai_compatible_api_key: SecretStr | None = None
     openai_compatible_model: str | None = None
 
+    chunk_tokens: int = Field(
+        default=256,
+        ge=64,
+        le=2048,
+        validation_alias="FINEFLOW_CHUNK_TOKENS",
+        description="The most that a chunk holds, for documents processed from now on.",
+    )
     request_body_limit_bytes: int = Field(
         default=1_048_576, validation_alias="FINEFLOW_REQUEST_BODY_LIMIT_BYTES"
     )

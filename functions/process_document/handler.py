@@ -71,5 +71,5 @@ async def _chunks(document: Row, context: Context) -> tuple[str, list[Chunk]]:
     content = await context.storage.download("documents", document["storage_path"])
     text = extract_text(content, name=document["name"], mime_type=document["mime_type"])
     # In a thread: other calls go on while a long document is cut.
-    chunks = await asyncio.to_thread(split, text)
+    chunks = await asyncio.to_thread(split, text, max_tokens=context.settings.chunk_tokens)
     return content_hash(text.content), chunks

@@ -37,6 +37,7 @@ _PARTICLES = frozenset(
     ["up", "down", "out", "off", "below", "above", "inside", "outside"]
 )  # "each line below holds"
 _SUBORDINATORS = frozenset(["until", "while", "if", "when", "because", "than"])
+_PERSONAL = frozenset(["it", "they", "we", "you", "he", "she", "i", "what"])  # "the code it runs"
 _POSSESSIVE = ("'s", "\u2019s")
 _TOKEN = re.compile(r"[,;:]|[^\s,;:]+(?:[,:][^\s,;:]+)*")
 _NUMBER = re.compile(r"[$€£]?\d[\d.,]*%?$")
@@ -133,7 +134,9 @@ def is_command(words: list[str]) -> bool:
     first, second = words[0].lower(), words[1]
     if base_form(first) != first:
         return False
-    is_object = second.lower() in DETERMINERS | PRONOUNS or is_number(second) or not second.islower()
+    is_object = (
+        second.lower() in DETERMINERS | PRONOUNS | _ADVERBS or is_number(second) or not second.islower()
+    )
     return is_object or (first not in noun_like_verbs() and second in PREPOSITIONS - {"of"})
 
 
@@ -143,10 +146,10 @@ def noun_phrases(sentence: str) -> list[str]:
     for i, word in enumerate(words):
         if word.lower() in WORDS["articles"]:
             end = i + 1
-            while end < min(len(words), i + 4) and _is_noun_like(words[end]):
+            while end < min(len(words), i + 4) and _is_noun_like(words[end]) and words[end - 1][-1] != ".":
                 end += 1
             if end > i + 1:
-                found.append(" ".join((word.lower(), *words[i + 1 : end])))
+                found.append(" ".join((word.lower(), *words[i + 1 : end])).rstrip(".!?\"'"))
     return found
 
 
@@ -173,7 +176,7 @@ def _subject(words: list[str]) -> tuple[tuple[str, ...], str]:
 
 def _is_doubtful(subject: list[str]) -> bool:
     """Whether commas or conjunctions leave open where the subject ends."""
-    if _SUBORDINATORS & set(subject):
+    if (_SUBORDINATORS | _PERSONAL) & {word.lower() for word in subject[1:]}:
         return True
     if "," not in subject:
         return False
@@ -221,6 +224,8 @@ def _is_finite(words: list[str], i: int) -> bool:
     if form == (word, "past") and not _starts_phrase(after):
         return False  # "the cost preview", "the read timeout"
     is_past = form[1] == "past"
+    if is_past and is_participle(word) and after in PREPOSITIONS and not _starts_time(words[i + 1 : i + 3]):
+        return False  # "data received from the network": what was done to it, not what it did
     may_be_noun = form[0] in noun_like_verbs() and not is_past
     if (may_be_noun or is_past) and _verb_follows(words, i):
         return False  # "the book published in 1990 contains", "the night shifts are"
@@ -256,6 +261,13 @@ def _verb_follows(words: list[str], i: int) -> bool:
         if form and form[1] == "s" and form[0] not in noun_like_verbs():
             return True
     return False
+
+
+def _starts_time(words: list[str]) -> bool:
+    """ "in 1907", "on Monday"."""
+    return (
+        len(words) == 2 and words[0] in ("in", "on", "at") and (is_number(words[1]) or words[1][0].isupper())
+    )
 
 
 def _starts_phrase(word: str) -> bool:

@@ -23,12 +23,14 @@ _LIKED_CHARS = range(40, 161)
 _MAX_RAW_CHARS = 600  # with markup
 _MIN_LETTERS = 0.6
 _CODE = re.compile(
-    r"(?<!:)//|[{}]|\(\)|=>|->|::|&&|;\s*$|^\s*(?:\$|>>>|#!|import |from \S+ import)|\w\.\w+\(|</|\]\(.*\]\("
+    r"(?<!:)//|\$\(|[{}]|\(\)|=>|->|::|&&|;\s*$|^\s*(?:\$|>>>|#!|import |from \S+ import)"
+    r"|\w\.\w+\(|</|\]\(.*\]\("
 )
 _LABEL = re.compile(r"(?P<label>[^:\u2013\u2014.!?()]{2,60}?)(?:\s*:|\s+[\u2013\u2014-])\s+(?P<value>\S.*)")
 _NOT_A_LABEL = re.compile(r"(?:notes?|warning|tip|important|caution|info|hint|(for )?example|e\.g)\b", re.I)
 # What is set apart at the start of an item: `name` (default: 1), **Name** ...
 _MARKED = re.compile(r"(?:`[^`\n]{2,40}`|\*\*[^*\n]{2,40}\*\*)(?= ?[(:,.\u2013\u2014-])")
+_LINK = re.compile(r"\[[^\]]*\]\([^)]*\)[.!]?")  # a line of a table of contents
 _ADDRESS = re.compile(r"\S+://\S+|www\.\S+|\S+@\S+")
 # How an answer begins that is not clear by itself.
 _OPEN = re.compile(
@@ -118,7 +120,7 @@ def _facts(chunk: SourceChunk) -> Iterator[_Fact]:
         elif block.kind in ("paragraph", "item"):
             for start, end in _spans(chunk.content, block):
                 said = plain(chunk.content[start:end]) if end - start <= _MAX_RAW_CHARS else ""
-                if _is_fact(said):
+                if _is_fact(said) and not _LINK.fullmatch(chunk.content, start, end):
                     yield _Fact(start, end, said, heading, opens_section)
                 opens_section = False
 

@@ -147,7 +147,9 @@ def _counted(words: list[str]) -> list[Question]:
 def _conditional(words: list[str]) -> list[Question]:
     """ "If the bell rings, visitors must leave" -> what happens if the bell rings."""
     condition, result = _lead(words)
-    if words[0].lower() == "to" and len(condition) > 1 and base_form(condition[1]) == condition[1]:
+    names_nothing = bool(condition) and condition[-1] in ("so", "this", "that", "it")
+    is_purpose = words[0].lower() == "to" and len(condition) > 1 and base_form(condition[1]) == condition[1]
+    if is_purpose and not names_nothing:
         return [Question(f"How do you {' '.join(condition[1:])}?", 0.9)]
     is_vague = len(condition) < 3 or condition[1].lower() in PRONOUNS - {"you", "your", "there"}
     if words[0].lower() not in _CONDITIONS or is_vague or len(result) < 2:

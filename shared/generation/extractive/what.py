@@ -84,6 +84,8 @@ def what_with(said: Statement) -> str | None:
     done = _DONE_WITH.match(said.core)
     if done is None or not is_participle(done["done"]):
         return None
+    if done["how"] == "to" and base_form(done["what"]) == done["what"]:
+        return said.ask("Why", done["done"])
     is_idiom = done["how"] == "in" and not starts_noun_phrase(done["what"])  # "in full", "in advance"
     return None if is_idiom else said.ask("What", done["done"], done["how"])
 
