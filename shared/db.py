@@ -71,13 +71,6 @@ class Database:
         rows: list[Row] = (await self.run(query.limit(1))).data
         return rows[0] if rows else None
 
-    async def count(self, table: str, **equals: Any) -> int:
-        """How many rows the caller sees with these values."""
-        query = self.table(table).select("*", count=CountMethod.exact, head=True)
-        for column, value in equals.items():
-            query = query.eq(column, str(value))
-        return int((await self.run(query)).count or 0)
-
     async def insert(self, table: str, row: Row) -> Row:
         """The inserted row."""
         rows: list[Row] = (await self.run(self.table(table).insert(row))).data
@@ -89,4 +82,4 @@ class Database:
         return (await self.run(self._client.rpc(function, named))).data
 
 
-__all__ = ["PAGE_ROWS", "APIError", "Database", "Row", "http_client"]
+__all__ = ["PAGE_ROWS", "APIError", "CountMethod", "Database", "Row", "http_client"]

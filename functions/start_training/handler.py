@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, model_validator
 from functions.context import Context
 from functions.estimate_training.handler import MIN_PAIRS, TrainingOptions
 from functions.messages import Response
-from shared.db import Row
+from shared.db import CountMethod, Row
 from shared.errors import Conflict, InvalidRequest
 from shared.providers.base import TrainingProvider
 from shared.providers.registry import choose
@@ -99,7 +99,15 @@ def _row(request: StartTraining, dataset: Row, user_id: UUID) -> Row:
 
 
 async def _require_pairs(context: Context, dataset_id: UUID) -> None:
-    pairs = await context.service_db.count("training_pairs", dataset_id=dataset_id, is_valid="true")
+    db = context.service_db
+    usable = (
+        db.table("training_pairs")
+        .select("id", count=CountMethod.exact, head=True)
+        .eq("dataset_id", str(dataset_id))
+        .eq("is_valid", "true")
+        .neq("review_status", "rejected")
+    )
+    pairs = (await db.run(usable)).count or 0
     if pairs < MIN_PAIRS:
         raise InvalidRequest(
             f"The dataset has {pairs} valid pairs; training needs {MIN_PAIRS} or more. Add documents.",
