@@ -132,4 +132,6 @@ def _dataset_percent(row: Row) -> float:
 
 def _dataset_details(row: Row) -> str:
     total, done = row.get("chunk_count") or 0, row.get("chunks_done") or 0
+    if not total:
+        return "Waiting to start"
     return f"{row.get('pair_count') or 0} pairs from {done} of {total} chunks"
