@@ -1,0 +1,57 @@
+"""What the documents show is there, and runs."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from devstack.node_tools import NODE_DIR, node_binary
+from devstack.up import Stack
+from functions.registry import FUNCTIONS
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "examples" / "web-app.mjs"
+
+
+async def test_the_web_app_runs_as_it_stands(stack: Stack) -> None:
+    environment = {**os.environ, "FINEFLOW_URL": stack.url, "FINEFLOW_PUBLISHABLE_KEY": stack.publishable_key}
+    # From standard input, so that the package is looked for where the stack keeps it.
+    process = await asyncio.create_subprocess_exec(
+        node_binary(), "--input-type=module", "-", ROOT / "examples" / "handbook.md",
+        cwd=NODE_DIR, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await asyncio.wait_for(process.communicate(EXAMPLE.read_bytes()), 120)
+    lines = output.decode().strip().splitlines()
+    assert process.returncode == 0, lines
+    assert lines[-2].startswith("completed 100 %")
+    assert lines[-1] == "The foghorn is tested on the first Friday of each month at 11:00."
+
+
+def test_the_readme_shows_lines_of_the_example() -> None:
+    (block,) = re.findall(r"```js\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block in EXAMPLE.read_text()
+
+
+def test_every_function_is_described() -> None:
+    described = set(
+        re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs" / "functions.md").read_text(), re.MULTILINE)
+    )
+    assert described == set(FUNCTIONS)
+
+
+def test_every_command_that_is_described_exists() -> None:
+    text = (ROOT / "docs" / "command-line.md").read_text() + (ROOT / "README.md").read_text()
+    help_text = subprocess.run(
+        [sys.executable, "-m", "cli.main", "--help"], capture_output=True, text=True, check=True
+    )
+    for command in set(re.findall(r"(?:`|bin/)fineflow ([a-z]+)", text)):
+        assert re.search(rf"\b{command}\b", help_text.stdout), command
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
