@@ -36,32 +36,22 @@ end $$;
 comment on function private.call_function(text, jsonb) is
   'A hint, delivered at most once and after the commit. The schedule makes up for the lost ones.';
 
-create function private.call_on_document() returns trigger
+-- `create trigger ... execute function private.call_with_id('<function>', '<name of the id>')`
+create function private.call_with_id() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  perform private.call_function('process-document', jsonb_build_object('documentId', new.id));
+  perform private.call_function(tg_argv[0], jsonb_build_object(tg_argv[1], new.id));
   return null;
 end $$;
+
 create trigger call_process_document after insert on public.documents
-  for each row when (new.status = 'uploaded') execute function private.call_on_document();
-
-create function private.call_on_dataset() returns trigger
-language plpgsql security definer set search_path = '' as $$
-begin
-  perform private.call_function('generate-dataset', jsonb_build_object('datasetId', new.id));
-  return null;
-end $$;
+  for each row when (new.status = 'uploaded')
+  execute function private.call_with_id('process-document', 'documentId');
 create trigger call_generate_dataset after insert on public.training_datasets
-  for each row when (new.status = 'generating') execute function private.call_on_dataset();
-
-create function private.call_on_job() returns trigger
-language plpgsql security definer set search_path = '' as $$
-begin
-  perform private.call_function('start-training', jsonb_build_object('jobId', new.id));
-  return null;
-end $$;
+  for each row when (new.status = 'generating')
+  execute function private.call_with_id('generate-dataset', 'datasetId');
 create trigger call_start_training after insert on public.training_jobs
-  for each row execute function private.call_on_job();
+  for each row execute function private.call_with_id('start-training', 'jobId');
 
 -- Asks again for work that nobody holds: a lost hint, or a function that died.
 create function public.call_for_unfinished_work() returns integer
