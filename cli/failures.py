@@ -15,12 +15,16 @@ _EXIT_BY_STATUS = {
     504: ExitCode.UNREACHABLE,
 }
 _HINTS = {
-    "unauthorized": "Log in with `fineflow login EMAIL`.",
+    "missing_token": "Log in with `fineflow login EMAIL`.",
+    "invalid_token": "Log in again with `fineflow login EMAIL`.",
     "token_expired": "Log in again with `fineflow login EMAIL`.",
+    "no_documents": "Add some with `fineflow docs add FILE`.",
+    "deployment_ambiguous": "Name the project with --project.",
     "rate_limited": "Wait a minute, then try again.",
     "dataset_not_ready": "Look at it with `fineflow datasets show`.",
     "dataset_too_small": "Add documents with `fineflow docs add` and create a larger dataset.",
-    "key_missing": "Store the key with `fineflow keys set PROVIDER`.",
+    "api_key_missing": "Store the key with `fineflow keys set PROVIDER`.",
+    "deployment_not_found": "See `fineflow models list`, then `fineflow deploy MODEL --as NAME`.",
 }
 START_HINT = "Start a stack with `make up`, or set FINEFLOW_URL and FINEFLOW_PUBLISHABLE_KEY."
 

@@ -53,11 +53,7 @@ def job_facts(row: Row, next_step: str | None = None, events: Sequence[Row] = ()
             ("model", row.get("model_id")),
         ]
     )
-    lines = [
-        Text.assemble((str(event["created_at"])[11:19] + "  ", "dim"), cell(event["message"]))
-        for event in events
-    ]
-    return Group(about, *lines, *([Text(next_step)] if next_step else []))
+    return Group(about, *map(_event, events), *([Text(next_step)] if next_step else []))
 
 
 def job_result(row: Row) -> Result:
@@ -82,6 +78,11 @@ def estimate_view(answer: Row) -> RenderableType:
         ]
     )
     return Group(about, *(Text(str(note), style="dim") for note in answer["notes"]))
+
+
+def _event(event: Row) -> Text:
+    state = (event.get("data") or {}).get("to") or event["type"]
+    return Text.assemble((f"{str(event['created_at'])[11:19]}  {state:<11}", "dim"), cell(event["message"]))
 
 
 def loss(value: object) -> str | None:

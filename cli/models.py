@@ -52,9 +52,9 @@ async def show(model: ModelName, project: Project = None) -> Result:
         row = await find_model(client, model, await project_id(client, project))
     shown = ("id", "name", "version", "status", "base_model", "method", "provider", "job_id", "dataset_id")
     more = ("training_examples", "epochs", "cost_usd", "artifact_bytes", "template_fingerprint", "notes")
-    metrics = row.get("metrics") or {}
-    pairs = [(name.replace("_", " "), row.get(name)) for name in (*shown, *more)]
-    return Result(row, facts([*pairs, *metrics.items(), ("created", moment(row["created_at"]))]))
+    values = {**(row.get("metrics") or {}), **{name: row.get(name) for name in (*shown, *more)}}
+    pairs = [(name.replace("_", " "), values[name]) for name in dict.fromkeys((*shown, *more, *values))]
+    return Result(row, facts([*pairs, ("created", moment(row["created_at"]))]))
 
 
 @command(root, "deploy")
