@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psycopg
@@ -14,7 +15,7 @@ from pydantic import SecretStr
 
 from devstack import postgres, postgres_place
 from devstack.postgres import Postgres, PostgresFailed
-from devstack.postgres_place import find_place, prune
+from devstack.postgres_place import _copied, _wheel_programs, find_place, prune
 from devstack.processes import process_identity
 
 PASSWORD = SecretStr("a b@c/d'e")
@@ -178,15 +179,24 @@ asyncio.run(main())
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of util-linux")
 def test_runs_as_an_ordinary_user(data_dir: Path) -> None:
     os.chown(data_dir, 65534, 65534)
-    # The interpreter of these tests may lie in root's home; the capability lets it be read all the same.
+    # These tests may run from root's closed home. The interpreter is read all the same, by a capability;
+    # the programs of Postgres ask whether they may be run, so they are put where anybody may.
+    site = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    site.chmod(0o755)
+    (_copied(_wheel_programs(), site / "all").parent / "__init__.py").touch()
+    (packages,) = (site / "all").glob("postgres-*")
     user = ["--reuid=65534", "--regid=65534", "--clear-groups"]
     power = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-    done = subprocess.run(
-        ["setpriv", *user, *power, sys.executable, "-c", SCRIPT, data_dir],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["setpriv", *user, *power, sys.executable, "-c", SCRIPT, data_dir],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONPATH": str(packages)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        shutil.rmtree(site)
     assert (done.stdout, done.stderr, done.returncode) == ("None\n", "", 0)

@@ -13,6 +13,9 @@ async def test_a_row_that_is_not_visible_yet_is_waited_for(
         # A standby that never answers stretches that moment: the commit is logged, and its session waits.
         db.execute("alter system set synchronous_standby_names = 'nobody'")
         db.execute("select pg_reload_conf()")
+        while writer.execute("show synchronous_standby_names").fetchone() != ("nobody",):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)  # the checkpointer tells all sessions, and cannot be asked whether it has
         try:
             insert = asyncio.to_thread(writer.execute, "insert into jobs (owner) values (%s)", [user])
             writing = asyncio.create_task(insert)
