@@ -16,6 +16,7 @@ HEARTBEAT_SECONDS = 1.0  # without news the last progress is said again, so sile
 _TICK_SECONDS = 0.1
 _CLAIM_PATIENCE_SECONDS = 300.0
 _RESULT_PATIENCE_SECONDS = 10.0
+_INTERRUPTED_PATIENCE_SECONDS = 2.0  # who stopped it kills it soon, and it will run again anyway
 
 
 class Reporter:
@@ -66,7 +67,9 @@ class Reporter:
             self._say_progress()
         self._state = RunState(result.state)
         self._report("result", result=result, progress=self._progress)
-        return self._outbox.close(within_seconds=_RESULT_PATIENCE_SECONDS)
+        interrupted = self._state == RunState.INTERRUPTED
+        patience_seconds = _INTERRUPTED_PATIENCE_SECONDS if interrupted else _RESULT_PATIENCE_SECONDS
+        return self._outbox.close(within_seconds=patience_seconds)
 
     def _tick(self) -> None:
         while not self._ended.wait(_TICK_SECONDS):
