@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cli.exits import Interrupted
-from cli.output import Result, notes, show
+from cli.screen.output import Result, notes, show
 
 T = TypeVar("T")
 AsyncCommand = Callable[..., Coroutine[Any, Any, Result]]

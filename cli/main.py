@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import typer
 
-from cli import account, chat, datasets, demo, doctor, documents, jobs, keys, models, stack, training
+from cli.backend.failures import explain
+from cli.commands import account, chat, datasets, doctor, documents, jobs, keys, models, stack, training
+from cli.demo import command as demo
 from cli.exits import CliError, ExitCode, Interrupted
-from cli.failures import explain
-from cli.output import notes, show_error
+from cli.screen.output import notes, show_error
 
 EXIT_TABLE = "Exit codes: 0 done, 1 failed, 2 wrong input, 3 no stack, 4 not allowed, 130 interrupted."
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cli.connection import Connection
+from cli.backend.connection import Connection
 
 USER = {
     "id": "00000000-0000-4000-8000-0000000000aa",

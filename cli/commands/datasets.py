@@ -1,0 +1,157 @@
+"""`fineflow datasets`: pairs made from documents, checked, and exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from cli.backend.client import Client, Row, open_client
+from cli.backend.live import follow
+from cli.backend.lookup import Project, find, newest, project_id
+from cli.command import command
+from cli.exits import CliError, ExitCode
+from cli.screen.bars import dataset_bar
+from cli.screen.datasets import dataset_facts, datasets_table, validation_view
+from cli.screen.output import Result, notes
+
+app = typer.Typer(no_args_is_help=True, help="Datasets of question and answer pairs.")
+
+Format = Literal["openai", "anthropic", "alpaca", "sharegpt", "chatml"]
+Mode = Literal["auto", "qa", "instruction", "conversation"]
+Generator = Literal["extractive", "gemini", "openai_compatible"]
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Name, id, or the beginning of an id.")]
+PREVIEW_PAIRS = 5
+
+
+@command(app, "create")
+async def create(
+    name: Annotated[str, typer.Argument(help="What to call it.")],
+    documents: Annotated[
+        list[str] | None, typer.Option("--doc", help="Name or id; again for more. Default: all.")
+    ] = None,
+    export_format: Annotated[Format, typer.Option("--format", help="For exports.")] = "openai",
+    mode: Annotated[Mode, typer.Option(help="What kind of pairs.")] = "auto",
+    system_prompt: Annotated[str | None, typer.Option(help="Put before every pair.")] = None,
+    generator: Annotated[Generator, typer.Option(help="extractive needs no key.")] = "extractive",
+    model: Annotated[str | None, typer.Option(help="Model of the generator.")] = None,
+    pairs_per_chunk: Annotated[int, typer.Option(min=1, max=10)] = 3,
+    max_pairs: Annotated[int | None, typer.Option(min=10, max=10_000)] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until the pairs are made.")] = True,
+    project: Project = None,
+) -> Result:
+    """Make pairs from the documents of a project."""
+    async with open_client() as client:
+        target = await project_id(client, project)
+        request = {
+            "projectId": target,
+            "datasetName": name,
+            "format": export_format,
+            "mode": mode,
+            "systemPrompt": system_prompt,
+            "documentIds": await _document_ids(client, target, documents),
+            "generator": generator,
+            "model": model,
+            "pairsPerChunk": pairs_per_chunk,
+            "maxPairs": max_pairs,
+        }
+        dataset_id = await start_generation(client, request)
+        dataset = await (generated(client, dataset_id, notes()) if wait else _row(client, dataset_id))
+    failed = dataset["status"] == "failed"
+    return Result(dataset, dataset_facts(dataset), ExitCode.FAILED if failed else ExitCode.OK)
+
+
+@command(app, "list")
+async def list_datasets(project: Project = None) -> Result:
+    """The datasets of a project, newest first."""
+    async with open_client() as client:
+        datasets = await newest(client, "training_datasets", await project_id(client, project))
+    return Result(datasets, datasets_table(datasets))
+
+
+@command(app, "show")
+async def show(dataset: DatasetName, project: Project = None) -> Result:
+    """A dataset and its first pairs."""
+    async with open_client() as client:
+        row = await find_dataset(client, dataset, project)
+        pairs = await valid_pairs(client, str(row["id"]), limit=PREVIEW_PAIRS)
+    return Result({**row, "pairs": pairs}, dataset_facts(row, pairs))
+
+
+@command(app, "validate")
+async def validate(dataset: DatasetName, project: Project = None) -> Result:
+    """Check a dataset before training on it. Exit code 1 when it is not valid."""
+    async with open_client() as client:
+        row = await find_dataset(client, dataset, project)
+        report = await client.invoke("validate-dataset", {"datasetId": row["id"]})
+    return Result(report, validation_view(report), ExitCode.OK if report["valid"] else ExitCode.FAILED)
+
+
+@command(app, "export")
+async def export(
+    dataset: DatasetName,
+    export_format: Annotated[Format | None, typer.Option("--format", help="Default: its own.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: NAME-FORMAT.jsonl.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    project: Project = None,
+) -> Result:
+    """Write a dataset to a JSONL file that trainers and providers read."""
+    async with open_client() as client:
+        row = await find_dataset(client, dataset, project)
+        answer = await client.invoke("export-dataset", _given(datasetId=row["id"], format=export_format))
+        path = output or Path(f"{row['name'].replace('/', '-')}-{answer['format']}.jsonl")
+        if path.exists() and not force:
+            hint = "Choose another with --output, or replace it with --force."
+            raise CliError(f"{path} exists already.", hint=hint, exit_code=ExitCode.USAGE)
+        path.write_bytes(await client.supabase.storage.from_("exports").download(answer["path"]))
+    written = f"{answer['pairCount']} pairs, {answer['byteSize']} bytes in {path}"
+    return Result({**answer, "file": str(path)}, written)
+
+
+async def find_dataset(client: Client, reference: str, project: str | None) -> Row:
+    """The dataset that `reference` names. Raises CliError when there is none."""
+    return await find(
+        client, "training_datasets", await project_id(client, project), reference, thing="dataset"
+    )
+
+
+async def start_generation(client: Client, request: dict[str, Any]) -> str:
+    """The id of a new dataset whose pairs are being made; fields of None are left to the server."""
+    answer = await client.invoke("generate-dataset", _given(**request))
+    return str(answer["datasetId"])
+
+
+async def valid_pairs(client: Client, dataset_id: str, *, limit: int = 1000) -> list[Row]:
+    """Pairs that would be trained on, in the order of the text they came from."""
+    query = client.supabase.table("training_pairs").select("*")
+    query = query.eq("dataset_id", dataset_id).eq("is_valid", True)
+    return await client.rows(query.order("created_at").order("chunk_id").order("ordinal").limit(limit))
+
+
+async def generated(client: Client, dataset_id: str, console: Console) -> Row:
+    """The dataset when generation has ended, well or badly, with a bar on `console` meanwhile."""
+    with dataset_bar(console) as bar:
+        return await follow(
+            client,
+            "training_datasets",
+            dataset_id,
+            until=lambda row: row["status"] not in ("draft", "generating"),
+            on_update=lambda update: bar.update(update.row),
+        )
+
+
+async def _row(client: Client, dataset_id: str) -> Row:
+    return (await client.rows(client.supabase.table("training_datasets").select("*").eq("id", dataset_id)))[0]
+
+
+async def _document_ids(client: Client, project: str, wanted: list[str] | None) -> list[str] | None:
+    if not wanted:
+        return None
+    found = [await find(client, "documents", project, reference, thing="document") for reference in wanted]
+    return [str(document["id"]) for document in found]
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,123 @@
+"""`fineflow estimate` and `fineflow train`: what a training would take, and starting it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import typer
+
+from cli.backend.client import open_client
+from cli.backend.lookup import Project
+from cli.command import command
+from cli.commands.datasets import DatasetName, find_dataset
+from cli.commands.jobs import follow_job
+from cli.exits import CliError, ExitCode
+from cli.screen.jobs import estimate_view, job_facts, job_result
+from cli.screen.output import Result, notes
+
+BaseModel = Annotated[str, typer.Option("--base-model", "-m", help="A catalogue name, a Hub id, or a path.")]
+Method = Annotated[Literal["full", "lora"], typer.Option(help="full changes all weights, lora adds a few.")]
+Provider = Annotated[str, typer.Option(help="Where it runs.")]
+Epochs = Annotated[int | None, typer.Option(min=1, max=50, help="Times over the data. Default: 3.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, max=512, help="Rows a step. Default: chosen.")]
+LearningRate = Annotated[float | None, typer.Option(help="Default: chosen for the model.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other training setting.")
+]
+TINY = "fineflow/tiny"
+root = typer.Typer()
+
+
+@command(root, "estimate")
+async def estimate(
+    dataset: DatasetName,
+    base_model: BaseModel = TINY,
+    method: Method = "full",
+    provider: Provider = "local",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    settings: Settings = None,
+    project: Project = None,
+) -> Result:
+    """Cost, duration and memory of a training. Changes nothing."""
+    config = training_config(epochs, batch_size, learning_rate, settings)
+    async with open_client() as client:
+        row = await find_dataset(client, dataset, project)
+        options = training_options(row["id"], provider, base_model, method, config)
+        answer = await client.invoke("estimate-training", options)
+    return Result(answer, estimate_view(answer))
+
+
+@command(root, "train")
+async def train(
+    dataset: DatasetName,
+    base_model: BaseModel = TINY,
+    method: Method = "full",
+    provider: Provider = "local",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    settings: Settings = None,
+    model_name: Annotated[str | None, typer.Option(help="Default: the name of the dataset.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key starts the same job only once.")
+    ] = None,
+    timeout_seconds: Annotated[int | None, typer.Option(min=60, help="Default: six hours.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show a live bar until it ends.")] = False,
+    project: Project = None,
+) -> Result:
+    """Start a training job. Exit code 1 when a followed job does not complete."""
+    config = training_config(epochs, batch_size, learning_rate, settings)
+    async with open_client() as client:
+        row = await find_dataset(client, dataset, project)
+        request = training_options(row["id"], provider, base_model, method, config)
+        extra = {
+            "modelName": model_name,
+            "idempotencyKey": idempotency_key,
+            "timeoutSeconds": timeout_seconds,
+        }
+        request |= {name: value for name, value in extra.items() if value is not None}
+        started = await client.invoke("start-training", request)
+        if follow:
+            return job_result(await follow_job(client, started["jobId"], notes()))
+    next_step = f"Follow it with `fineflow jobs follow {started['jobId'][:8]}`."
+    return Result(started, job_facts({"id": started["jobId"], "status": started["status"]}, next_step))
+
+
+def training_config(
+    epochs: int | None, batch_size: int | None, learning_rate: float | None, settings: list[str] | None
+) -> dict[str, Any]:
+    """What the user set, by the API's names; the rest is the server's choice.
+
+    Raises CliError for a setting that is not NAME=VALUE.
+    """
+    named = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    config = {name: value for name, value in named.items() if value is not None}
+    for setting in settings or ():
+        name, separator, value = setting.partition("=")
+        if not separator or not name.strip():
+            raise CliError(f"--set takes NAME=VALUE, not {setting!r}.", exit_code=ExitCode.USAGE)
+        config[name.strip()] = _parsed(value.strip())
+    return config
+
+
+def training_options(
+    dataset_id: str, provider: str, base_model: str, method: str, config: dict[str, Any]
+) -> dict[str, Any]:
+    """The fields that estimate-training and start-training share."""
+    return {
+        "datasetId": dataset_id,
+        "provider": provider,
+        "baseModel": base_model,
+        "method": method,
+        "trainingConfig": config,
+    }
+
+
+def _parsed(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value  # a word, such as the name of a scheduler

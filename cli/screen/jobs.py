@@ -1,0 +1,109 @@
+"""How jobs and estimates look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from cli.backend.client import Row
+from cli.exits import ExitCode
+from cli.screen.output import Result, cell, dollars, facts, moment, short, table
+
+
+def jobs_table(jobs: Sequence[Row]) -> RenderableType:
+    """One line a job."""
+    return table(
+        ("id", "model", "base", "method", "provider", "status", "%", "loss", "created"),
+        (
+            (
+                short(row["id"]),
+                row["model_name"],
+                row["base_model"],
+                row["method"],
+                row["provider"],
+                row["status"],
+                f"{float(row['progress_percent'] or 0):.0f}",
+                loss(row["training_loss"]),
+                moment(row["created_at"]),
+            )
+            for row in jobs
+        ),
+        empty="No jobs yet. Start one with `fineflow train DATASET`.",
+    )
+
+
+def job_facts(row: Row, next_step: str | None = None, events: Sequence[Row] = ()) -> RenderableType:
+    """What is known of a job, then its events."""
+    error = row.get("error") or {}
+    about = facts(
+        [
+            ("job", row["id"]),
+            ("status", row["status"]),
+            ("error", error.get("message")),
+            ("progress", row.get("current_step")),
+            ("base model", row.get("base_model")),
+            ("method", row.get("method")),
+            ("provider", row.get("provider")),
+            ("steps", f"{row['step']} of {row['total_steps']}" if row.get("total_steps") else None),
+            ("loss", loss(row["training_loss"]) if row.get("training_loss") is not None else None),
+            ("tokens", row.get("trained_tokens")),
+            ("cost", dollars(row["cost_usd"]) if row.get("cost_usd") is not None else None),
+            ("model", row.get("model_id")),
+        ]
+    )
+    return Group(about, *map(_event, events), *([Text(next_step)] if next_step else []))
+
+
+def job_result(row: Row) -> Result:
+    """A job that has ended: exit code 1 unless it completed."""
+    completed = row["status"] == "completed"
+    hint = "Deploy it with `fineflow deploy MODEL --as NAME`." if completed else None
+    return Result(row, job_facts(row, hint), ExitCode.OK if completed else ExitCode.FAILED)
+
+
+def estimate_view(answer: Row) -> RenderableType:
+    """The bill before the run."""
+    about = facts(
+        [
+            ("cost", f"{dollars(answer['costUsd'])}  ({answer['priceSource']}, {answer['priceDate']})"),
+            ("duration", _range(answer["durationSeconds"], _seconds)),
+            ("memory", _range(answer["memoryBytes"], _bytes)),
+            ("examples", answer["exampleCount"]),
+            ("tokens", f"{answer['trainingTokens']:,} an epoch, {answer['billableTokens']:,} in all"),
+            ("base model", answer["baseModel"]),
+            ("method", answer["method"]),
+            ("provider", answer["provider"]),
+        ]
+    )
+    return Group(about, *(Text(str(note), style="dim") for note in answer["notes"]))
+
+
+def _event(event: Row) -> Text:
+    state = (event.get("data") or {}).get("to") or event["type"]
+    return Text.assemble((f"{str(event['created_at'])[11:19]}  {state:<11}", "dim"), cell(event["message"]))
+
+
+def loss(value: object) -> str | None:
+    return None if value is None else f"{float(str(value)):.4f}"
+
+
+def _range(low_high: Row, shown: Callable[[float], str]) -> str:
+    low, high = low_high.get("low"), low_high.get("high")
+    known = [shown(value) for value in (low, high) if value is not None]
+    return " to ".join(dict.fromkeys(known)) or "unknown"
+
+
+def _seconds(value: float) -> str:
+    return (
+        f"{value:.0f} s"
+        if value < 120
+        else f"{value / 60:.0f} min"
+        if value < 7200
+        else f"{value / 3600:.1f} h"
+    )
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 1024**2:.0f} MiB" if value < 1024**3 else f"{value / 1024**3:.1f} GiB"
