@@ -14,12 +14,14 @@ from fastapi import Body, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from functions.auth import SECRET_HEADER, Caller, CallerKind
 from functions.body_limit import BodyLimit
 from functions.context import Context, Services
+from functions.messages import ErrorBody
 from functions.registry import FUNCTIONS, Function
 from shared.config import Settings
 from shared.config import settings as read_settings
@@ -34,6 +36,8 @@ _HEADERS = [
     "authorization", "x-client-info", "apikey", "content-type", "x-retry-count", "x-region",
     "traceparent", "tracestate", "baggage",
 ]  # fmt: skip
+# For the description only: who calls is checked in _admitted, which also knows the secret of the service.
+_BEARER = HTTPBearer(scheme_name="bearer", description="An access token of Supabase Auth.", auto_error=False)
 _log = logger("functions")
 
 
@@ -93,7 +97,8 @@ def _add(app: FastAPI, function: Function) -> None:
         summary=(function.handle.__doc__ or "").strip().splitlines()[0],
         description=f"Called by: {', '.join(sorted(function.callers))}. A second delivery is harmless: "
         f"{function.redelivery}.",
-        openapi_extra={"security": [{"bearer": []}]},
+        dependencies=[Depends(_BEARER)],
+        responses={"default": {"description": "What went wrong.", "model": ErrorBody}},
     )
 
 

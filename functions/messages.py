@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
@@ -25,3 +27,15 @@ class Response(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, protected_namespaces=()
     )
+
+
+class Error(BaseModel):
+    code: str  # for programs
+    message: str  # for people: what happened and what to do
+    details: Any = None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success; `shared.errors` writes it."""
+
+    error: Error
