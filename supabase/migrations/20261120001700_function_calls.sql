@@ -21,10 +21,12 @@ begin
     perform pg_notify('function_calls', jsonb_build_object('name', name, 'body', body)::text);
     return;
   end if;
-  execute $q$
-    select max(decrypted_secret) filter (where v.name = 'fineflow_functions_url'),
-           max(decrypted_secret) filter (where v.name = 'fineflow_function_secret')
-    from vault.decrypted_secrets v $q$ into address, secret;
+  if to_regclass('vault.decrypted_secrets') is not null then
+    execute $q$
+      select max(decrypted_secret) filter (where v.name = 'fineflow_functions_url'),
+             max(decrypted_secret) filter (where v.name = 'fineflow_function_secret')
+      from vault.decrypted_secrets v $q$ into address, secret;
+  end if;
   if address is null or secret is null then
     raise warning 'call of % is left out: set fineflow_functions_url and fineflow_function_secret in Vault', name;
     return;
