@@ -1,4 +1,4 @@
-# Five commands. The first run installs into .venv; nothing else on this machine is touched.
+# Five commands. The first one installs into .venv and devstack/node; all data lies in .fineflow.
 SHELL := /bin/bash -o pipefail
 PYTHON ?= python3
 BIN := .venv/bin

@@ -45,12 +45,14 @@ async def serve(stack: Stack, say: Say) -> int:
 
 
 def _welcome(stack: Stack) -> str:
+    here = Path.cwd()
+    data_dir = stack.data_dir.relative_to(here) if stack.data_dir.is_relative_to(here) else stack.data_dir
     return (
         f"\nFineFlow is up at {stack.url}\n"
         f"  demo login      {stack.demo_email} / {stack.demo_password}\n"
         f"  publishable key {stack.publishable_key}\n"
-        f"  secret key      in {stack.data_dir / 'stack.json'}\n"
-        f"  logs            {stack.data_dir / 'logs'}\n"
+        f"  secret key      in {data_dir / 'stack.json'}\n"
+        f"  logs            {data_dir / 'logs'}\n"
         "Ctrl-C stops it.\n"
     )
 
