@@ -14,7 +14,7 @@ from jwt import PyJWKClient
 from pydantic import SecretStr
 
 from shared.config import Settings
-from shared.errors import Unauthorized
+from shared.errors import ServiceUnavailable, Unauthorized
 from shared.jobs.token import TrainerIdentity, TrainerTokens
 
 SECRET_HEADER = "x-fineflow-secret"
@@ -79,6 +79,11 @@ class Authenticator:
             UUID(claims["sub"])
         except jwt.ExpiredSignatureError as error:
             raise Unauthorized("The token has expired. Refresh the session.", code="token_expired") from error
+        except jwt.PyJWKClientConnectionError as error:
+            raise ServiceUnavailable(
+                "The signing keys of the project could not be read. Try again in a moment.",
+                code="auth_unavailable",
+            ) from error
         except (jwt.PyJWTError, ValueError) as error:
             raise Unauthorized("The token is not valid. Sign in again.", code="invalid_token") from error
         if claims.get("role") != "authenticated":
