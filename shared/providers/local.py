@@ -8,15 +8,14 @@ comes out, `run.lock` is held while a trainer lives, `process.json` says which p
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 from uuid import UUID
 
 from shared.errors import ProviderRejected, ProviderUnavailable
@@ -48,6 +47,9 @@ class LocalProvider:
     name = "local"
     key = None
     methods: frozenset[Method] = frozenset({"full", "lora"})
+
+    # Of this process, whichever object started them. One that has ended is a zombie until asked for.
+    _children: ClassVar[set[int]] = set()
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir.resolve()
@@ -94,28 +96,46 @@ class LocalProvider:
 
     def _spawn(self, run_dir: Path, spec: RunSpec, *, starts: int) -> None:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        environment |= {"FINEFLOW_DATA_DIR": str(self._data_dir), "PYTHONUNBUFFERED": "1"}
+        environment |= {
+            "FINEFLOW_DATA_DIR": str(self._data_dir),
+            "PYTHONPATH": str(PROJECT_ROOT),
+            "PYTHONUNBUFFERED": "1",
+        }
         if spec.base_model == TINY:
             environment["OMP_NUM_THREADS"] = "1"  # its matrices are too small to share out
-        with (run_dir / "trainer.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "modal_app.run", str(run_dir)],
-                cwd=PROJECT_ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        log = run_dir / "trainer.log"
+        # Not subprocess: nobody here waits for the trainer, which may outlive this process.
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "modal_app.run", str(run_dir)],
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
+        self._children.add(pid)
         identity = {
-            "pid": process.pid,
-            "start_ticks": _start_ticks(process.pid),
+            "pid": pid,
+            "start_ticks": _start_ticks(pid),
             "started_at": time.time(),
             "starts": starts,
         }
         _write_atomically(run_dir / "process.json", json.dumps(identity))
 
+    def _collect_ended(self) -> None:
+        for pid in tuple(self._children):
+            try:
+                ended, _ = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                ended = pid
+            if ended:
+                self._children.discard(pid)
+
     def _poll(self, run_dir: Path) -> ProviderReport:
+        self._collect_ended()
         alive = _is_alive(run_dir)  # before the status: a trainer writes it last and then ends
         status = _read_status(run_dir)
         if status is not None and status.state in _ENDED:
@@ -204,8 +224,6 @@ def _lock_is_held(run_dir: Path) -> bool:
 def _is_process(process: dict[str, int]) -> bool:
     """Whether the process lives and is still the same one: numbers are given again."""
     pid = process["pid"]
-    with contextlib.suppress(ChildProcessError):  # not ours, or asked before
-        os.waitpid(pid, os.WNOHANG)  # a child that has ended stays a zombie until asked
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

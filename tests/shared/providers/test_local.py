@@ -1,0 +1,120 @@
+"""The local provider with real trainer processes, which wait for a claim that nobody answers."""
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+from pydantic import SecretStr
+
+from shared.errors import ProviderUnavailable
+from shared.providers.local import LocalProvider
+from shared.training.catalog import TINY, resolve
+from shared.training.files import TrainingFile
+from shared.training.spec import Callback, DatasetFile, RunSpec, TrainingConfig
+
+CONTENT = b'{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
+FILE = TrainingFile(CONTENT, hashlib.sha256(CONTENT).hexdigest(), row_count=1, token_count=2, char_count=2)
+NOBODY = Callback(url="http://127.0.0.1:9/report-training", token=SecretStr("canary-token"))
+
+
+@pytest.fixture
+async def provider(tmp_path: Path) -> AsyncIterator[LocalProvider]:
+    yield LocalProvider(tmp_path)
+    for process in tmp_path.glob("runs/*/process.json"):
+        pid = json.loads(process.read_text())["pid"]
+        if psutil.pid_exists(pid):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def spec() -> RunSpec:
+    return RunSpec(
+        job_id=uuid4(),
+        attempt=1,
+        run_id=uuid4(),
+        base_model=TINY,
+        method="full",
+        config=resolve(TrainingConfig(), TINY, "full"),
+        dataset=DatasetFile(sha256=FILE.sha256, row_count=1),
+    )
+
+
+async def started(provider: LocalProvider) -> str:
+    run = spec()
+    return await provider.start(run, FILE, idempotency_key=str(run.job_id), callback=NOBODY)
+
+
+def process_of(tmp_path: Path, ref: str) -> dict[str, Any]:
+    return dict(json.loads((tmp_path / "runs" / ref / "process.json").read_text()))
+
+
+async def test_started_twice_it_is_one_run(provider: LocalProvider, tmp_path: Path) -> None:
+    run = spec()
+    refs = [
+        await provider.start(run, FILE, idempotency_key=str(run.job_id), callback=NOBODY) for _ in range(2)
+    ]
+    assert refs[0] == refs[1] == await provider.find(str(run.job_id))
+    assert process_of(tmp_path, refs[0])["starts"] == 1
+    assert (await provider.poll(refs[0])).status == "queued"
+    assert await provider.find(str(uuid4())) is None
+
+
+async def test_another_provider_object_finds_and_stops_it(provider: LocalProvider, tmp_path: Path) -> None:
+    """As after a restart of the functions server: the directory is the whole state."""
+    ref = await started(provider)
+    later = LocalProvider(tmp_path)
+    assert await later.find(ref) == ref
+    await later.cancel(ref)
+    await later.cancel(ref)
+    async with asyncio.timeout(10):
+        while (await later.poll(ref)).status != "cancelled":
+            await asyncio.sleep(0.05)
+    await later.cancel(ref)
+
+
+async def test_a_killed_trainer_is_started_again_and_given_up_in_the_end(
+    provider: LocalProvider, tmp_path: Path
+) -> None:
+    ref = await started(provider)
+    for start in (1, 2, 3):
+        process = process_of(tmp_path, ref)
+        assert process["starts"] == start
+        os.killpg(process["pid"], signal.SIGKILL)
+        psutil.wait_procs([psutil.Process(process["pid"])] if psutil.pid_exists(process["pid"]) else [], 5)
+        report = await provider.poll(ref)
+    assert report.status == "failed"
+    assert report.error
+    assert report.error.code == "trainer_died"
+    assert "trainer.log" in report.error.message
+
+
+async def test_a_trainer_knows_no_secret_of_the_server(
+    provider: LocalProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SUPABASE_SECRET_KEY", "API_KEY_ENCRYPTION_SECRET", "OPENAI_API_KEY", "HF_TOKEN"):
+        monkeypatch.setenv(name, "canary-secret")
+    ref = await started(provider)
+    environment = psutil.Process(process_of(tmp_path, ref)["pid"]).environ()
+    assert "canary" not in str(environment)
+    run_dir = tmp_path / "runs" / ref
+    assert stat.S_IMODE((run_dir / "callback.json").stat().st_mode) == 0o600
+    assert "canary" not in (run_dir / "spec.json").read_text()
+
+
+async def test_a_run_that_is_gone_is_not_failed(provider: LocalProvider) -> None:
+    with pytest.raises(ProviderUnavailable):
+        await provider.poll(str(uuid4()))
+
+
+@pytest.mark.parametrize("ref", ["../../etc", "", "a/b"])
+async def test_a_reference_cannot_leave_the_directory(provider: LocalProvider, ref: str) -> None:
+    with pytest.raises(ValueError, match="UUID"):
+        await provider.poll(ref)
