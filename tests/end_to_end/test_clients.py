@@ -20,8 +20,8 @@ CLIENT = Path(__file__).with_name("client.mjs")
 
 def make_job(stack: Stack, project: str, user: str) -> str:
     dataset = make_dataset(stack, project, pairs=10)
-    with psycopg.connect(stack.database_url, autocommit=True) as database:
-        # No row event: nothing but this test may change the job.
+    with psycopg.connect(stack.database_url) as database:
+        # In one transaction: no row event and no schedule, nothing but this test may change the job.
         database.execute("alter table public.training_jobs disable trigger call_start_training")
         row = database.execute(
             "insert into public.training_jobs (project_id, dataset_id, user_id, idempotency_key,"

@@ -19,7 +19,7 @@ from shared.providers.base import ProviderReport
 from shared.training.estimate import Estimate, on_this_machine
 from shared.training.files import TrainingFile
 from shared.training.spec import Callback, Method, RunSpec
-from tests.functions.world import World, make_world
+from tests.functions.world import World, make_world, undisturbed
 
 KEY = "sk-canary-start-training-0001"
 
@@ -66,13 +66,14 @@ async def world(stack: Stack) -> AsyncIterator[World]:
     app = create_app(settings, available=available)
     app.state.services = services = Services.connect(settings, available=available)
     async with make_world(stack) as made:
-        made.rows("alter table public.training_jobs disable trigger call_start_training")
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://functions") as http:
-            made.http = http
-            yield made
-        # Left alone it would be looked at by the stack, which does not know this provider.
-        made.rows("update public.training_jobs set status = 'cancelled' where provider = 'needs-key'")
-        made.rows("alter table public.training_jobs enable trigger call_start_training")
+        with undisturbed(made):
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url="http://functions"
+            ) as http:
+                made.http = http
+                yield made
+            # The stack does not know this provider.
+            made.rows("update public.training_jobs set status = 'cancelled' where provider = 'needs-key'")
     await services.http.aclose()
 
 
