@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 from shared.errors import (
     CallerError,
     FineFlowError,
+    ProviderNotEligible,
     ProviderRejected,
     ProviderUnavailable,
     ServiceUnavailable,
@@ -59,7 +60,7 @@ class JobCore:
             _log.warning("step reached nobody", job_id=str(job_id), code=error.code, error=error.message)
             wait = _backoff_seconds(claim.failures)
             return await self.store.move(claim, [], release_seconds=wait, failures=claim.failures + 1)
-        except (ProviderRejected, CallerError) as error:
+        except (ProviderRejected, ProviderNotEligible, CallerError) as error:
             return await self._fail(claim, error)
 
     async def _step(self, claim: Claim) -> Job:
