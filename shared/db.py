@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import httpx
 import stamina
-from postgrest import AsyncPostgrestClient, CountMethod
+from postgrest import AsyncPostgrestClient
 from postgrest.exceptions import APIError
 
 from shared.errors import ServiceUnavailable
@@ -82,4 +82,4 @@ class Database:
         return (await self.run(self._client.rpc(function, named))).data
 
 
-__all__ = ["PAGE_ROWS", "APIError", "CountMethod", "Database", "Row", "http_client"]
+__all__ = ["PAGE_ROWS", "APIError", "Database", "Row", "http_client"]

@@ -11,9 +11,8 @@ from functions.messages import Request, Response
 from shared.errors import InvalidRequest
 from shared.providers.registry import choose
 from shared.training.catalog import TINY, resolve
+from shared.training.files import TrainingFile
 from shared.training.spec import BaseModelId, DatasetFile, Method, RunSpec, TrainingConfig
-
-MIN_PAIRS = 10  # OpenAI's minimum, and the fewest that any method here learns from
 
 
 class TrainingOptions(Request):
@@ -58,15 +57,7 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
     file = await context.services.jobs.build_training_file(request.dataset_id)
     if file.row_count == 0:
         raise InvalidRequest("The dataset has no valid pair to train on.", code="dataset_too_small")
-    spec = RunSpec(
-        job_id=uuid4(),
-        attempt=1,
-        run_id=uuid4(),
-        base_model=request.base_model,
-        method=request.method,
-        config=resolve(request.training_config, request.base_model, request.method),
-        dataset=DatasetFile(sha256=file.sha256, row_count=file.row_count),
-    )
+    spec = spec_to_estimate(request, file)
     estimate = provider.estimate(spec, file)
     return TrainingEstimate(
         dataset_id=request.dataset_id,
@@ -83,4 +74,17 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
         price_source=estimate.price_source,
         price_date=estimate.price_date,
         notes=estimate.notes,
+    )
+
+
+def spec_to_estimate(options: TrainingOptions, file: TrainingFile) -> RunSpec:
+    """The run that would be started, of a job that is not there yet. Its config is resolved."""
+    return RunSpec(
+        job_id=uuid4(),
+        attempt=1,
+        run_id=uuid4(),
+        base_model=options.base_model,
+        method=options.method,
+        config=resolve(options.training_config, options.base_model, options.method),
+        dataset=DatasetFile(sha256=file.sha256, row_count=file.row_count),
     )

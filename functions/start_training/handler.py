@@ -14,13 +14,15 @@ from uuid import UUID, uuid4
 from pydantic import Field, SecretStr, model_validator
 
 from functions.context import Context
-from functions.estimate_training.handler import MIN_PAIRS, TrainingOptions
+from functions.estimate_training.handler import TrainingOptions, spec_to_estimate
 from functions.messages import Response
-from shared.db import CountMethod, Row
+from shared.datasets.validate import MIN_PAIRS
+from shared.db import Row
 from shared.errors import Conflict, InvalidRequest
 from shared.providers.base import TrainingProvider
 from shared.providers.registry import choose
-from shared.training.catalog import resolve
+from shared.training.files import TrainingFile
+from shared.training.spec import RunSpec
 
 
 class StartTraining(TrainingOptions):
@@ -58,10 +60,13 @@ async def handle(request: StartTraining, context: Context) -> JobStarted:
     assert request.dataset_id is not None  # the validator above
     dataset = await context.visible("training_datasets", request.dataset_id, what="dataset", least="editor")
     provider = choose(context.services.providers, request.provider, request.method)
-    await _require_pairs(context, request.dataset_id)
+    file = await _training_file(context, request.dataset_id)
     await _require_key(context, provider, request.api_key)
 
-    outcome, answer = await context.services.jobs.store.create(_row(request, dataset, context.user_id))
+    spec = spec_to_estimate(request, file)
+    row = _row(request, dataset, spec, context.user_id)
+    row["estimated_cost_usd"] = provider.estimate(spec, file).cost_usd
+    outcome, answer = await context.services.jobs.store.create(row)
     if outcome == "dataset_not_ready":
         raise Conflict(
             f"The dataset is {answer['status']}. Training starts from a dataset that is ready.",
@@ -78,15 +83,14 @@ async def handle(request: StartTraining, context: Context) -> JobStarted:
     return JobStarted(job_id=job.id, status=job.status, version=job.version, created=outcome == "created")
 
 
-def _row(request: StartTraining, dataset: Row, user_id: UUID) -> Row:
-    config = resolve(request.training_config, request.base_model, request.method)
+def _row(request: StartTraining, dataset: Row, spec: RunSpec, user_id: UUID) -> Row:
     asked: dict[str, Any] = {
         "dataset_id": str(request.dataset_id),
         "provider": request.provider,
         "base_model": request.base_model,
         "method": request.method,
         "model_name": request.model_name or dataset["name"],
-        "training_config": config.model_dump(mode="json"),
+        "training_config": spec.config.model_dump(mode="json"),
         "timeout_seconds": request.timeout_seconds,
     }
     fingerprint = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
@@ -94,26 +98,18 @@ def _row(request: StartTraining, dataset: Row, user_id: UUID) -> Row:
         "user_id": str(user_id),
         "idempotency_key": request.idempotency_key or str(uuid4()),
         "request_hash": fingerprint,
-        "estimated_cost_usd": 0 if request.provider == "local" else None,
     }
 
 
-async def _require_pairs(context: Context, dataset_id: UUID) -> None:
-    db = context.service_db
-    usable = (
-        db.table("training_pairs")
-        .select("id", count=CountMethod.exact, head=True)
-        .eq("dataset_id", str(dataset_id))
-        .eq("is_valid", "true")
-        .neq("review_status", "rejected")
-    )
-    pairs = (await db.run(usable)).count or 0
-    if pairs < MIN_PAIRS:
+async def _training_file(context: Context, dataset_id: UUID) -> TrainingFile:
+    file = await context.services.jobs.build_training_file(dataset_id)
+    if file.row_count < MIN_PAIRS:
         raise InvalidRequest(
-            f"The dataset has {pairs} valid pairs; training needs {MIN_PAIRS} or more. Add documents.",
+            f"The dataset has {file.row_count} usable pairs; training needs at least {MIN_PAIRS}.",
             code="dataset_too_small",
-            details={"validPairs": pairs, "minimum": MIN_PAIRS},
+            details={"usablePairs": file.row_count, "minimum": MIN_PAIRS},
         )
+    return file
 
 
 async def _require_key(context: Context, provider: TrainingProvider, api_key: SecretStr | None) -> None:
