@@ -34,10 +34,6 @@ class Connection:
     login: Login | None = None
     login_is_explicit: bool = False  # the user set it, so a saved session of somebody else gives way
 
-    @property
-    def is_local(self) -> bool:
-        return self.url.startswith(("http://127.0.0.1", "http://localhost"))
-
 
 def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """FINEFLOW_DATA_DIR, else `.fineflow` beside the code."""

@@ -11,7 +11,7 @@ from uuid import UUID
 from functions.auth import CallerKind
 from functions.context import Context
 from functions.messages import Request, Response
-from shared.errors import FineFlowError
+from shared.errors import FineFlowError, InvalidRequest
 from shared.jobs.model import Job
 from shared.log import logger
 
@@ -59,9 +59,10 @@ async def handle(request: PollTraining, context: Context) -> Polled:
 
 
 async def _check_now(request: PollTraining, context: Context) -> Job:
-    job_id = request.job_id or UUID(int=0)
-    await context.visible("training_jobs", job_id, what="job")
-    return await context.services.jobs.advance(job_id)
+    if request.job_id is None:
+        raise InvalidRequest("Name the job to look at with jobId.")
+    await context.visible("training_jobs", request.job_id, what="job")
+    return await context.services.jobs.advance(request.job_id)
 
 
 def _answer(jobs: list[Job]) -> Polled:

@@ -9,14 +9,6 @@ import httpx
 
 from shared.config import Settings
 from shared.errors import InvalidRequest, NotFound, ProviderUnavailable
-from shared.training.spec import Record
-
-
-class ChatMessage(Record):
-    """One turn of a conversation."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True)

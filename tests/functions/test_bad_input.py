@@ -208,7 +208,7 @@ async def test_a_stranger_cancels_polls_and_deploys_nothing(world: World) -> Non
     token = world.stranger_token
     assert await refused(world, "cancel-training", {"jobId": NOWHERE}, token=token) == (404, "job_not_found")
     assert await refused(world, "poll-training", {"jobId": NOWHERE}, token=token) == (404, "job_not_found")
-    assert await refused(world, "poll-training", {}, token=token) == (404, "job_not_found")
+    assert await refused(world, "poll-training", {}, token=token) == (422, "invalid_request")
     body = {"action": "deploy", "modelId": NOWHERE, "deploymentName": "live"}
     assert await refused(world, "manage-models", body, token=token) == (404, "model_not_found")
     chat = {"model": "nobody", "messages": [{"role": "user", "content": "hi"}]}
