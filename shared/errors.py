@@ -11,8 +11,11 @@
     │   └── RateLimited         429   try again after `retry_after_seconds`
     ├── ProviderError
     │   ├── ProviderUnavailable 503   nobody knows what happened; look before trying again
+    │   │   └── ProviderBusy    503   turned away before anything happened; try again later
     │   ├── ProviderRejected    422   a definite no, with the provider's reason
-    │   └── ProviderNotEligible 403   this account may not train there
+    │   ├── ProviderNotEligible 403   this account may not train there
+    │   ├── ProviderKeyInvalid  422   the key does not open this provider; only its owner can help
+    │   └── ProviderRunNotFound 404   the provider knows no such run (yet, or any more)
     └── ServiceUnavailable      503   our own database or storage did not answer; try again
 
 Each carries a `code` for programs and a message that says what to do next; both are shown to users.
@@ -83,6 +86,21 @@ class ProviderError(FineFlowError):
 class ProviderUnavailable(ProviderError):
     status, default_code = 503, "provider_unavailable"
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        details: Any = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, details=details)
+        self.retry_after_seconds = retry_after_seconds  # None: the provider named no time
+
+
+class ProviderBusy(ProviderUnavailable):
+    default_code = "provider_busy"
+
 
 class ProviderRejected(ProviderError):
     status, default_code = 422, "provider_rejected"
@@ -90,6 +108,14 @@ class ProviderRejected(ProviderError):
 
 class ProviderNotEligible(ProviderError):
     status, default_code = 403, "provider_not_eligible"
+
+
+class ProviderKeyInvalid(ProviderError):
+    status, default_code = 422, "api_key_invalid"
+
+
+class ProviderRunNotFound(ProviderError):
+    status, default_code = 404, "provider_run_not_found"
 
 
 class ServiceUnavailable(FineFlowError):

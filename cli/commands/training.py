@@ -17,7 +17,9 @@ from cli.screen.jobs import estimate_view, job_facts, job_result
 from cli.screen.output import Result, notes
 
 BaseModel = Annotated[str, typer.Option("--base-model", "-m", help="A catalogue name, a Hub id, or a path.")]
-Method = Annotated[Literal["full", "lora"], typer.Option(help="full changes all weights, lora adds a few.")]
+Method = Annotated[
+    Literal["full", "lora", "dpo"], typer.Option(help="full changes all weights, lora adds a few.")
+]
 Provider = Annotated[str, typer.Option(help="Where it runs.")]
 Epochs = Annotated[int | None, typer.Option(min=1, max=50, help="Times over the data. Default: 3.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, max=512, help="Rows a step. Default: chosen.")]

@@ -9,6 +9,7 @@ from pydantic import Field
 from functions.context import Context
 from functions.messages import Request, Response
 from shared.errors import InvalidRequest
+from shared.providers.base import TrainingProvider
 from shared.providers.registry import choose
 from shared.training.catalog import TINY, resolve
 from shared.training.files import TrainingFile
@@ -22,6 +23,12 @@ class TrainingOptions(Request):
     base_model: BaseModelId = TINY
     method: Method = "full"
     training_config: TrainingConfig = TrainingConfig()
+    gpu: str | None = Field(
+        default=None,
+        max_length=40,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9:!+_-]*$",
+        description="As the provider names it.",
+    )
 
 
 class EstimateTraining(TrainingOptions):
@@ -57,7 +64,7 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
     file = await context.services.jobs.build_training_file(request.dataset_id)
     if file.row_count == 0:
         raise InvalidRequest("The dataset has no valid pair to train on.", code="dataset_too_small")
-    spec = spec_to_estimate(request, file)
+    spec = spec_to_estimate(request, file, provider)
     estimate = provider.estimate(spec, file)
     return TrainingEstimate(
         dataset_id=request.dataset_id,
@@ -77,14 +84,21 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
     )
 
 
-def spec_to_estimate(options: TrainingOptions, file: TrainingFile) -> RunSpec:
-    """The run that would be started, of a job that is not there yet. Its config is resolved."""
+def spec_to_estimate(options: TrainingOptions, file: TrainingFile, provider: TrainingProvider) -> RunSpec:
+    """The run that would be started, of a job that is not there yet.
+
+    Its config is resolved where our trainer runs; a vendor chooses for itself what is None.
+    """
+    config = options.training_config
+    if provider.runs_our_trainer:
+        config = resolve(config, options.base_model, options.method)
     return RunSpec(
         job_id=uuid4(),
         attempt=1,
         run_id=uuid4(),
         base_model=options.base_model,
         method=options.method,
-        config=resolve(options.training_config, options.base_model, options.method),
+        config=config,
         dataset=DatasetFile(sha256=file.sha256, row_count=file.row_count),
+        gpu=options.gpu,
     )

@@ -63,7 +63,7 @@ async def handle(request: StartTraining, context: Context) -> JobStarted:
     file = await _training_file(context, request.dataset_id)
     await _require_key(context, provider, request.api_key)
 
-    spec = spec_to_estimate(request, file)
+    spec = spec_to_estimate(request, file, provider)
     row = _row(request, dataset, spec, context.user_id)
     row["estimated_cost_usd"] = provider.estimate(spec, file).cost_usd
     outcome, answer = await context.services.jobs.store.create(row)
@@ -91,6 +91,7 @@ def _row(request: StartTraining, dataset: Row, spec: RunSpec, user_id: UUID) -> 
         "method": request.method,
         "model_name": request.model_name or dataset["name"],
         "training_config": spec.config.model_dump(mode="json"),
+        "gpu": request.gpu,
         "timeout_seconds": request.timeout_seconds,
     }
     fingerprint = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

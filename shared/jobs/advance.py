@@ -87,7 +87,7 @@ class JobCore:
             current_step=f"Uploading {file.row_count} rows ({len(file.content):,} bytes)",
         )
         ref = await provider.start(
-            _spec(job, file), file, idempotency_key=str(job.id), callback=self._callback(job)
+            _spec(job, file), file, idempotency_key=str(job.id), callback=self._callback(job), key=None
         )
         return await self._bind(claim, ref)
 
@@ -102,9 +102,9 @@ class JobCore:
 
     async def _recover(self, claim: Claim, provider: TrainingProvider) -> Job:
         """An attempt was made and its answer was lost: look for the run; start again only after the grace."""
-        ref = await provider.find(str(claim.job.id))
-        if ref is not None:
-            return await self._bind(claim, ref)
+        refs = await provider.find(str(claim.job.id), key=None)
+        if refs:
+            return await self._bind(claim, refs[0])
         if (claim.submitted_seconds_ago or 0) < self.start_grace_seconds:
             return await self.store.move(claim, [], release_seconds=2, failures=claim.failures)
         if claim.job.cancel_requested_at:
@@ -120,15 +120,15 @@ class JobCore:
 
     async def _watch(self, claim: Claim, provider: TrainingProvider, ref: str) -> Job:
         if claim.is_overdue:
-            await provider.cancel(ref)
-            report = await provider.poll(ref)
+            await provider.cancel(ref, key=None)
+            report = await provider.poll(ref, key=None)
             if report.status != "completed":
                 return await self._fail(claim, _deadline_passed())
         elif claim.job.cancel_requested_at:
-            await provider.cancel(ref)
-            report = await provider.poll(ref)
+            await provider.cancel(ref, key=None)
+            report = await provider.poll(ref, key=None)
         else:
-            report = await provider.poll(ref)
+            report = await provider.poll(ref, key=None)
         return await self._record(claim, report)
 
     async def _record(self, claim: Claim, report: ProviderReport) -> Job:

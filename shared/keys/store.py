@@ -24,7 +24,8 @@ class OpenedKey:
     """A key that is open: for the length of one call, never stored or logged."""
 
     api_key: SecretStr
-    base_url: str | None  # None: the vendor's own address
+    base_url: str | None = None  # None: the vendor's own address
+    updated_at: str = ""  # of the row: says which key was opened, should the user replace it meanwhile
 
 
 class KeyStore:
@@ -58,7 +59,7 @@ class KeyStore:
         api_key = self._sealer.open(
             row["ciphertext"], user_id=user_id, provider=provider, base_url=row["base_url"]
         )
-        return OpenedKey(api_key, row["base_url"])
+        return OpenedKey(api_key, row["base_url"], row["updated_at"])
 
     async def status(self, user_id: UUID) -> list[Row]:
         """What may be shown of the user's keys: provider, last four characters, dates."""

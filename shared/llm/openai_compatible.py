@@ -24,7 +24,7 @@ from shared.llm.base import (
     Turn,
     refusal_code,
 )
-from shared.llm.public_only import PublicResolver, require_public
+from shared.public_only import PublicResolver, require_public
 
 _BUSY = frozenset({408, 409, 425, 429})
 _LONGEST_WAIT_SECONDS = 20.0

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import ClassVar
 from uuid import UUID
 
-from shared.errors import ProviderRejected, ProviderUnavailable
-from shared.providers.base import ProviderReport
+from shared.errors import ProviderRejected, ProviderRunNotFound
+from shared.keys.store import OpenedKey
+from shared.providers.base import KeyFacts, ProviderReport
 from shared.training import estimate
 from shared.training.catalog import TINY
 from shared.training.files import TrainingFile
@@ -47,6 +48,8 @@ class LocalProvider:
     name = "local"
     key = None
     methods: frozenset[Method] = frozenset({"full", "lora"})
+    runs_our_trainer = True
+    late_seconds = 0.0  # a run directory is there or it is not
 
     # Of this process, whichever object started them. One that has ended is a zombie until asked for.
     _children: ClassVar[set[int]] = set()
@@ -55,19 +58,33 @@ class LocalProvider:
         self._data_dir = data_dir.resolve()
 
     async def start(
-        self, spec: RunSpec, dataset: TrainingFile, *, idempotency_key: str, callback: Callback
+        self,
+        spec: RunSpec,
+        dataset: TrainingFile,
+        *,
+        idempotency_key: str,
+        callback: Callback,
+        key: OpenedKey | None = None,
     ) -> str:
         return await asyncio.to_thread(self._start, spec, dataset, idempotency_key, callback)
 
-    async def find(self, idempotency_key: str) -> str | None:
+    async def find(self, idempotency_key: str, *, key: OpenedKey | None = None) -> list[str]:
         run_dir = self._run_dir(idempotency_key)
-        return idempotency_key if (run_dir / "process.json").exists() or _lock_is_held(run_dir) else None
+        return [idempotency_key] if (run_dir / "process.json").exists() or _lock_is_held(run_dir) else []
 
-    async def poll(self, provider_job_id: str) -> ProviderReport:
+    async def poll(
+        self, provider_job_id: str, *, key: OpenedKey | None = None, cursor: str | None = None
+    ) -> ProviderReport:
         return await asyncio.to_thread(self._poll, self._run_dir(provider_job_id))
 
-    async def cancel(self, provider_job_id: str) -> None:
+    async def cancel(self, provider_job_id: str, *, key: OpenedKey | None = None) -> None:
         await asyncio.to_thread(_cancel, self._run_dir(provider_job_id))
+
+    async def delete_model(self, provider_model_id: str, *, key: OpenedKey | None = None) -> None:
+        raise ProviderRejected("Models trained here are files of yours.", code="model_not_at_provider")
+
+    async def check_key(self, key: OpenedKey) -> KeyFacts:
+        raise ProviderRejected("Training on this machine needs no key.", code="no_key_needed")
 
     def estimate(self, spec: RunSpec, dataset: TrainingFile) -> estimate.Estimate:
         return estimate.on_this_machine(spec, dataset)
@@ -148,7 +165,7 @@ class LocalProvider:
             return ProviderReport("cancelled", "Cancelled")
         process = _read_process(run_dir)
         if process is None:
-            raise ProviderUnavailable(f"The run directory {run_dir.name} is gone or was never filled.")
+            raise ProviderRunNotFound(f"The run directory {run_dir.name} is gone or was never filled.")
         if process["starts"] >= _MOST_STARTS:
             return ProviderReport("failed", error=_died(run_dir, process["starts"]))
         spec = RunSpec.model_validate_json((run_dir / "spec.json").read_text())
@@ -181,7 +198,7 @@ def _died(run_dir: Path, starts: int) -> RunError:
 def _cancel(run_dir: Path) -> None:
     marker = run_dir / "cancel"
     if not run_dir.exists():
-        return
+        raise ProviderRunNotFound(f"The run directory {run_dir.name} is gone.")
     first_time = not marker.exists()
     marker.touch(exist_ok=True)
     process = _read_process(run_dir)

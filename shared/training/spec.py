@@ -16,7 +16,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 from pydantic.alias_generators import to_camel
 
-Method = Literal["full", "lora"]
+Method = Literal["full", "lora", "dpo"]
 LrScheduler = Literal[
     "linear",
     "cosine",
@@ -88,12 +88,16 @@ class RunSpec(Record):
     base_model: BaseModelId
     base_revision: str | None = Field(default=None, max_length=64, description="Commit of a Hub model.")
     method: Method
-    config: TrainingConfig = Field(description="Resolved: no field is None.")
+    config: TrainingConfig = Field(description="Resolved where our trainer runs: no field is None.")
     dataset: DatasetFile
+    model_name: str = Field(default="", max_length=120, description="Shown in the provider's own lists.")
+    gpu: str | None = Field(
+        default=None, max_length=40, description="As the provider names it; None: its default."
+    )
 
     def fingerprint(self) -> str:
         """The sha256 of what decides the weights: two runs with the same one are the same run."""
-        decisive = self.model_dump(mode="json", exclude={"job_id", "attempt", "run_id"})
+        decisive = self.model_dump(mode="json", exclude={"job_id", "attempt", "run_id", "model_name", "gpu"})
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
@@ -152,6 +156,9 @@ class RunResult(Record):
         default=None, description="Directory of the servable model; None unless completed."
     )
     artifact_bytes: int | None = Field(default=None, ge=0)
+    provider_model_id: str | None = Field(
+        default=None, max_length=300, description="What the provider calls it; None: the weights are ours."
+    )
     template_fingerprint: str | None = Field(
         default=None, description="sha256 of chat template, EOS, BOS, special ids."
     )

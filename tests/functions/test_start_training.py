@@ -1,7 +1,6 @@
 """start-training with a provider that needs a key: the optional `apiKey` goes the way of manage-api-keys."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from uuid import UUID
 
 import httpx
@@ -14,39 +13,10 @@ from functions.context import Services
 from functions.entry import create_app
 from shared.config import Settings
 from shared.errors import ProviderUnavailable
-from shared.keys.store import KeyProvider
-from shared.providers.base import ProviderReport
-from shared.training.estimate import Estimate, on_this_machine
-from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunSpec
 from tests.functions.world import World, make_world, undisturbed
+from tests.shared.providers.scripted import ScriptedProvider
 
 KEY = "sk-canary-start-training-0001"
-
-
-@dataclass
-class NeedsKey:
-    """Keeps the provider contract, and cannot be reached."""
-
-    name: str = "needs-key"
-    key: KeyProvider | None = "openai"
-    methods: frozenset[Method] = frozenset({"full"})
-
-    async def start(
-        self, spec: RunSpec, dataset: TrainingFile, *, idempotency_key: str, callback: Callback
-    ) -> str:
-        raise ProviderUnavailable("nobody there")
-
-    async def find(self, idempotency_key: str) -> str | None:
-        return None
-
-    async def poll(self, provider_job_id: str) -> ProviderReport:
-        return ProviderReport("queued")
-
-    async def cancel(self, provider_job_id: str) -> None: ...
-
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> Estimate:
-        return on_this_machine(spec, dataset)
 
 
 @pytest.fixture
@@ -62,7 +32,11 @@ async def world(stack: Stack) -> AsyncIterator[World]:
         function_secret=secrets.function_secret,
         data_dir=stack.data_dir,
     )
-    available = {"needs-key": NeedsKey()}
+    available = {
+        "needs-key": ScriptedProvider(
+            name="needs-key", key="openai", start_error=ProviderUnavailable("nobody there")
+        )
+    }
     app = create_app(settings, available=available)
     app.state.services = services = Services.connect(settings, available=available)
     async with make_world(stack) as made:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import httpx
@@ -20,58 +20,13 @@ from shared.jobs.store import JobStore, LeaseLost
 from shared.jobs.token import TrainerTokens
 from shared.providers.base import ProviderReport
 from shared.training.catalog import TINY, resolve
-from shared.training.estimate import Estimate, on_this_machine
-from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunError, RunResult, RunSpec, RunState, TrainingConfig
+from shared.training.spec import RunError, RunResult, RunState, TrainingConfig
 from tests.functions.world import World, make_world, undisturbed
+from tests.shared.providers.scripted import ScriptedProvider
 
 RESULT = RunResult(
     state=RunState.COMPLETED, artifact_path="/models/x", training_loss=0.1, metrics={"training_examples": 12}
 )
-
-
-@dataclass
-class ScriptedProvider:
-    """Keeps the provider contract; what it should do next is set by the test."""
-
-    name = "scripted"
-    key = None
-    methods: frozenset[Method] = frozenset({"full"})
-    runs: dict[str, ProviderReport] = field(default_factory=dict)
-    created: int = 0
-    cancelled: list[str] = field(default_factory=list)
-    start_error: Exception | None = None
-    created_although_it_failed: bool = False
-    poll_error: Exception | None = None
-    on_cancel: ProviderReport | None = field(default_factory=lambda: ProviderReport("cancelled"))
-    specs: list[RunSpec] = field(default_factory=list)
-
-    async def start(
-        self, spec: RunSpec, dataset: TrainingFile, *, idempotency_key: str, callback: Callback
-    ) -> str:
-        self.specs.append(spec)
-        if self.start_error is None or self.created_although_it_failed:
-            self.created += idempotency_key not in self.runs
-            self.runs.setdefault(idempotency_key, ProviderReport("queued"))
-        if self.start_error is not None:
-            raise self.start_error
-        return idempotency_key
-
-    async def find(self, idempotency_key: str) -> str | None:
-        return idempotency_key if idempotency_key in self.runs else None
-
-    async def poll(self, provider_job_id: str) -> ProviderReport:
-        if self.poll_error is not None:
-            raise self.poll_error
-        return self.runs[provider_job_id]
-
-    async def cancel(self, provider_job_id: str) -> None:
-        self.cancelled.append(provider_job_id)
-        if self.on_cancel is not None:
-            self.runs[provider_job_id] = self.on_cancel
-
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> Estimate:
-        return on_this_machine(spec, dataset)
 
 
 @dataclass

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from shared.errors import ProviderUnavailable
+from shared.errors import ProviderRunNotFound
 from shared.providers.local import LocalProvider
 from shared.training.catalog import TINY, resolve
 from shared.training.files import TrainingFile
@@ -61,17 +61,18 @@ async def test_started_twice_it_is_one_run(provider: LocalProvider, tmp_path: Pa
     refs = [
         await provider.start(run, FILE, idempotency_key=str(run.job_id), callback=NOBODY) for _ in range(2)
     ]
-    assert refs[0] == refs[1] == await provider.find(str(run.job_id))
+    assert refs == [refs[0]] * 2
+    assert await provider.find(str(run.job_id)) == refs[:1]
     assert process_of(tmp_path, refs[0])["starts"] == 1
     assert (await provider.poll(refs[0])).status == "queued"
-    assert await provider.find(str(uuid4())) is None
+    assert await provider.find(str(uuid4())) == []
 
 
 async def test_another_provider_object_finds_and_stops_it(provider: LocalProvider, tmp_path: Path) -> None:
     """As after a restart of the functions server: the directory is the whole state."""
     ref = await started(provider)
     later = LocalProvider(tmp_path)
-    assert await later.find(ref) == ref
+    assert await later.find(ref) == [ref]
     await later.cancel(ref)
     await later.cancel(ref)
     async with asyncio.timeout(10):
@@ -110,7 +111,7 @@ async def test_a_trainer_knows_no_secret_of_the_server(
 
 
 async def test_a_run_that_is_gone_is_not_failed(provider: LocalProvider) -> None:
-    with pytest.raises(ProviderUnavailable):
+    with pytest.raises(ProviderRunNotFound):
         await provider.poll(str(uuid4()))
 
 

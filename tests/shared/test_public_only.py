@@ -5,7 +5,7 @@ from pydantic import SecretStr
 from shared.errors import ProviderRejected, ProviderUnavailable
 from shared.llm.base import Turn
 from shared.llm.openai_compatible import OpenAICompatible
-from shared.llm.public_only import is_public
+from shared.public_only import is_public
 
 PRIVATE = [
     "127.0.0.1",
