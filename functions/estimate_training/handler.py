@@ -49,7 +49,7 @@ class TrainingEstimate(Response):
     example_count: int
     training_tokens: int = Field(description="One epoch.")
     billable_tokens: int = Field(description="All epochs.")
-    cost_usd: float
+    cost_usd: float | None = Field(description="The middle; null: no price is known.")
     duration_seconds: Range
     memory_bytes: Range
     price_source: str
@@ -61,7 +61,7 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
     """Cost, duration and memory, with where each price comes from."""
     await context.visible("training_datasets", request.dataset_id, what="dataset")
     provider = choose(context.services.providers, request.provider, request.method)
-    file = await context.services.jobs.build_training_file(request.dataset_id)
+    file = await context.services.jobs.build_training_file(request.dataset_id, request.method)
     if file.row_count == 0:
         raise InvalidRequest("The dataset has no valid pair to train on.", code="dataset_too_small")
     spec = spec_to_estimate(request, file, provider)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from shared.training.spec import LrScheduler, Method, TrainingConfig
@@ -16,17 +17,44 @@ class BaseModel:
     id: str
     parameters: int
     context_length: int  # tokens
+    license: str  # as its model card names it
     description: str
 
 
-CATALOG: dict[str, BaseModel] = {
-    TINY: BaseModel(
+_KNOWN = (
+    BaseModel(
         TINY,
         parameters=656_000,
         context_length=1024,
+        license="none: built here",
         description="Built on this machine, random weights: proves the pipeline in seconds, knows nothing.",
     ),
-}
+    BaseModel("HuggingFaceTB/SmolLM2-135M-Instruct", 135_000_000, 8192, "apache-2.0", "Trains on a laptop."),
+    BaseModel("HuggingFaceTB/SmolLM2-360M-Instruct", 362_000_000, 8192, "apache-2.0", "Trains on a laptop."),
+    BaseModel("Qwen/Qwen2.5-0.5B-Instruct", 494_000_000, 32_768, "apache-2.0", "Small, many languages."),
+    BaseModel("Qwen/Qwen3-0.6B", 600_000_000, 32_768, "apache-2.0", "Small, many languages."),
+    BaseModel("google/gemma-3-1b-it", 1_000_000_000, 32_768, "gemma", "Small, for text; terms to accept."),
+    BaseModel("meta-llama/Llama-3.2-1B-Instruct", 1_240_000_000, 131_072, "llama3.2", "Terms to accept."),
+    BaseModel("Qwen/Qwen3-1.7B", 1_700_000_000, 32_768, "apache-2.0", "One card of 24 GB with LoRA."),
+    BaseModel("Qwen/Qwen3-4B", 4_020_000_000, 32_768, "apache-2.0", "One card of 24 GB with LoRA."),
+    BaseModel("meta-llama/Llama-3.1-8B-Instruct", 8_030_000_000, 131_072, "llama3.1", "Terms to accept."),
+    BaseModel("Qwen/Qwen3-8B", 8_200_000_000, 32_768, "apache-2.0", "One card of 48 GB with LoRA."),
+)
+CATALOG: dict[str, BaseModel] = {model.id: model for model in _KNOWN}
+
+# "8B", "0.5B" or "135M" as a word of a name: Llama-3.1-8B-Instruct. Not the 7B of 8x7B, not the A3B of
+# 30B-A3B: those are parts of a mixture.
+_SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([BM])(?![A-Za-z0-9])", re.IGNORECASE)
+_UNITS = {"B": 10**9, "M": 10**6}
+
+
+def parameter_count(base_model: str) -> int | None:
+    """How many parameters the model has: as the catalogue says, else as its name says; None: unknown."""
+    known = CATALOG.get(base_model)
+    if known is not None:
+        return known.parameters
+    size = _SIZE.search(base_model.rpartition("/")[2])
+    return round(float(size[1]) * _UNITS[size[2].upper()]) if size else None
 
 
 @dataclass(frozen=True)

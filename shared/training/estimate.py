@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from shared.training.catalog import CATALOG
+from shared.training import prices
+from shared.training.catalog import parameter_count
 from shared.training.files import TrainingFile
+from shared.training.gpu_run import GpuRun
 from shared.training.spec import RunSpec
 
 # Tokens that one core moves through one parameter a second, measured with the tiny model on 2 cores
@@ -18,11 +20,15 @@ _PROCESS_BYTES = 450_000_000  # an interpreter with torch and transformers loade
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take. Costs are USD; `*_low` and `*_high` are the ends of a range."""
+    """What a run will take. Costs are USD; `*_low` and `*_high` are the ends of a range.
+
+    `cost_usd` is the middle of the range, or the exact price of these tokens. A budget holds back
+    `cost_usd_high`.
+    """
 
     training_tokens: int  # one epoch
     billable_tokens: int  # all epochs
-    cost_usd: float
+    cost_usd: float | None  # None: no price is known
     duration_seconds_low: float | None  # None: nothing is known of this base model
     duration_seconds_high: float | None
     memory_bytes_low: int | None
@@ -30,30 +36,40 @@ class Estimate:
     price_source: str
     price_date: str  # YYYY-MM-DD
     notes: list[str] = field(default_factory=list)
+    cost_usd_low: float | None = None
+    cost_usd_high: float | None = None
+    gpu: str | None = None  # as the provider names it; None: there is none to choose
+    price_unit: str | None = None  # 'million_training_tokens', 'second', 'hour'; None: nothing is billed
+    usd_per_second: float | None = None  # None: time is not what is billed
+    usd_per_million_tokens: float | None = None  # None: tokens are not what is billed
+    shutdown_date: str | None = None  # YYYY-MM-DD: from then on the base and its fine-tunes do not answer
+    closes_date: str | None = None  # YYYY-MM-DD: from then on the provider takes no job
 
 
 def on_this_machine(spec: RunSpec, dataset: TrainingFile) -> Estimate:
     """An estimate for training here, where time is all that is spent."""
     billable = dataset.token_count * spec.config.epochs
-    base = CATALOG.get(spec.base_model)
+    parameters = parameter_count(spec.base_model)
     notes = ["Training on this machine costs nothing but time."]
     duration: tuple[float, float] | None = None
     memory: tuple[int, int] | None = None
-    if base is None:
+    if parameters is None:
         notes.append(f"The size of {spec.base_model} is not known before it is loaded.")
     else:
         # 6 floating point operations a parameter and token: 2 forward, 4 backward (Kaplan et al. 2020).
-        work = 6 * base.parameters * billable
+        work = 6 * parameters * billable
         duration = (
             _START_SECONDS[0] + work / _CPU_FLOPS_HIGH,
             _START_SECONDS[1] + work / _CPU_FLOPS_LOW,
         )
-        weights = base.parameters * _BYTES_A_PARAMETER[spec.method]
+        weights = parameters * _BYTES_A_PARAMETER.get(spec.method, 4)
         memory = (_PROCESS_BYTES + weights, 2 * (_PROCESS_BYTES + weights))
     return Estimate(
         training_tokens=dataset.token_count,
         billable_tokens=billable,
         cost_usd=0.0,
+        cost_usd_low=0.0,
+        cost_usd_high=0.0,
         duration_seconds_low=duration[0] if duration else None,
         duration_seconds_high=duration[1] if duration else None,
         memory_bytes_low=memory[0] if memory else None,
@@ -62,3 +78,79 @@ def on_this_machine(spec: RunSpec, dataset: TrainingFile) -> Estimate:
         price_date="2026-11-20",
         notes=notes,
     )
+
+
+def at_vendor(spec: RunSpec, dataset: TrainingFile, *, vendor: str) -> Estimate:
+    """An estimate for a vendor that bills trained tokens: tokens of the dataset x epochs x price.
+
+    How long it takes there, and on what, only the vendor knows.
+    """
+    price = prices.model_price(vendor, spec.base_model)
+    estimate = _priced(spec, dataset, price, prices.vendor(vendor))
+    cost = prices.training_cost_usd(vendor, spec.base_model, estimate.billable_tokens)
+    if cost is None:
+        unknown = f"No price of training {spec.base_model} with {vendor} is known; it is not free."
+        return replace(estimate, notes=[unknown, *estimate.notes])
+    return replace(estimate, cost_usd=cost, cost_usd_low=cost, cost_usd_high=cost)
+
+
+def on_gpu(spec: RunSpec, dataset: TrainingFile, *, provider: str, gpu: str | None) -> Estimate:
+    """An estimate for our trainer on a rented GPU: its seconds x the rate, as a range.
+
+    `gpu` None: one is chosen, see GpuRun.best, and named in the answer.
+    """
+    run = GpuRun.of(spec, dataset)
+    price = prices.gpu_price(provider, gpu) if gpu else run.best(prices.gpu_prices(provider))
+    seconds = run.seconds(price)
+    cost = run.cost_usd(price)
+    estimate = _priced(spec, dataset, price, prices.vendor(provider))
+    return replace(
+        estimate,
+        gpu=gpu or (price.gpu if price else None),
+        cost_usd=_two_digits((cost.low + cost.high) / 2) if cost else None,
+        cost_usd_low=_two_digits(cost.low) if cost else None,
+        cost_usd_high=_two_digits(cost.high) if cost else None,
+        duration_seconds_low=_two_digits(seconds.low) if seconds else None,
+        duration_seconds_high=_two_digits(seconds.high) if seconds else None,
+        memory_bytes_low=round(run.memory.low) if run.memory else None,
+        memory_bytes_high=round(run.memory.high) if run.memory else None,
+        notes=[*run.notes(price, provider, gpu), *estimate.notes],
+    )
+
+
+def _priced(
+    spec: RunSpec, dataset: TrainingFile, price: prices.Price | None, vendor: prices.Vendor | None
+) -> Estimate:
+    """Tokens and where the price comes from; cost, duration and memory are left open."""
+    source: prices.Price | prices.Vendor | None = price or vendor
+    per_second = price.usd_per_second if price else None
+    per_million = price.usd_per_million_tokens if price else None
+    notes = list(vendor.notes) if vendor else []
+    if price and price.shutdown_date:
+        notes.append(
+            f"{price.model} and what was tuned from it end on {price.shutdown_date}: {price.shutdown_source}."
+        )
+    if vendor and vendor.closes_on:
+        notes.append(f"{vendor.provider} takes no new job from {vendor.closes_on} on: {vendor.source}.")
+    return Estimate(
+        training_tokens=dataset.token_count,
+        billable_tokens=dataset.token_count * spec.config.epochs,
+        cost_usd=None,
+        duration_seconds_low=None,
+        duration_seconds_high=None,
+        memory_bytes_low=None,
+        memory_bytes_high=None,
+        price_source=source.source if source else "no price is known",
+        price_date=str(source.as_of) if source else "",
+        notes=notes,
+        price_unit=price.unit if price else None,
+        usd_per_second=round(float(per_second), 10) if per_second is not None else None,
+        usd_per_million_tokens=float(per_million) if per_million is not None else None,
+        shutdown_date=str(price.shutdown_date) if price and price.shutdown_date else None,
+        closes_date=str(vendor.closes_on) if vendor and vendor.closes_on else None,
+    )
+
+
+def _two_digits(value: float) -> float:
+    """A calculated number shows no more digits than are known: 1234.5 -> 1200, 0.0347 -> 0.035."""
+    return float(f"{value:.2g}")
