@@ -45,20 +45,22 @@ class Services:
         http = http_client()
         key = settings.supabase_secret_key.get_secret_value()
         db = Database(settings.supabase_url, api_key=key, bearer=key, http=http)
-        tokens = TrainerTokens(settings.api_key_encryption_secret)
+        tokens = TrainerTokens(*settings.encryption_secrets)
         available = available if available is not None else providers(settings)
+        keys = KeyStore(db, KeySealer(*settings.encryption_secrets))
         return cls(
             settings=settings,
             http=http,
             db=db,
             storage=Storage(settings.supabase_url, api_key=key, bearer=key, http=http),
-            keys=KeyStore(db, KeySealer(settings.api_key_encryption_secret)),
+            keys=keys,
             jobs=JobCore(
                 store=JobStore(db),
                 providers=available,
+                keys=keys,
                 tokens=tokens,
                 report_url=f"{settings.functions_url}/report-training",
-                build_training_file=lambda dataset_id: build_training_file(db, dataset_id),
+                build_training_file=lambda dataset_id, method: build_training_file(db, dataset_id),
             ),
             providers=available,
             authenticator=Authenticator(settings, tokens),

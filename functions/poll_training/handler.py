@@ -5,19 +5,14 @@ The schedule calls it with nothing; a user may name a job of theirs to have it l
 
 from __future__ import annotations
 
-import asyncio
 from uuid import UUID
 
 from functions.auth import CallerKind
 from functions.context import Context
 from functions.messages import Request, Response
-from shared.errors import FineFlowError, InvalidRequest
+from shared.errors import InvalidRequest
 from shared.jobs.model import Job
-from shared.log import logger
-
-_JOBS_A_CALL = 200
-_AT_ONCE = 16
-_log = logger("poll-training")
+from shared.jobs.reconcile import Reconciler
 
 
 class PollTraining(Request):
@@ -31,31 +26,18 @@ class PolledJob(Response):
 
 class Polled(Response):
     polled: int
-    jobs: list[PolledJob]
+    jobs: list[PolledJob]  # those of which something was new
 
 
 async def handle(request: PollTraining, context: Context) -> Polled:
     """Each due job is one step further. A job that cannot be moved never stops the others."""
     if context.caller.kind == CallerKind.USER:
-        return _answer([await _check_now(request, context)])
+        return _answer(1, [await _check_now(request, context)])
     if request.job_id is not None:
-        return _answer([await context.services.jobs.advance(request.job_id)])
+        return _answer(1, [await context.services.jobs.advance(request.job_id)])
     await context.service_db.call("call_for_unfinished_work")
-    due = await context.services.jobs.store.due(_JOBS_A_CALL)
-    gate = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(job_id: UUID) -> Job | None:
-        async with gate:
-            try:
-                return await context.services.jobs.advance(job_id)
-            except FineFlowError as error:
-                _log.warning("job not moved", job_id=str(job_id), code=error.code, error=error.message)
-            except Exception:  # a poison row: its lease keeps it away from the next calls for a while
-                _log.exception("job not moved", job_id=str(job_id))
-            return None
-
-    moved = await asyncio.gather(*(one(job_id) for job_id in due))
-    return _answer([job for job in moved if job is not None])
+    tick = await Reconciler(context.services.jobs).tick()
+    return _answer(tick.looked_at, tick.moved)
 
 
 async def _check_now(request: PollTraining, context: Context) -> Job:
@@ -65,5 +47,5 @@ async def _check_now(request: PollTraining, context: Context) -> Job:
     return await context.services.jobs.advance(request.job_id)
 
 
-def _answer(jobs: list[Job]) -> Polled:
-    return Polled(polled=len(jobs), jobs=[PolledJob(job_id=job.id, status=job.status) for job in jobs])
+def _answer(polled: int, jobs: list[Job]) -> Polled:
+    return Polled(polled=polled, jobs=[PolledJob(job_id=job.id, status=job.status) for job in jobs])

@@ -2,36 +2,56 @@
 
 A call is a hint: lost, doubled or out of order it ends in the same place, because each step first
 takes a lease, commits what it is about to do, does it, and records what came back under that lease.
+What a provider's silence means is never concluded: such a job stays as it is and is asked about again.
 """
 
 from __future__ import annotations
 
-import random
+import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from dataclasses import dataclass, field
+from random import Random
+from typing import Protocol
+from uuid import UUID
 
 from shared.errors import (
-    CallerError,
-    FineFlowError,
-    ProviderNotEligible,
-    ProviderRejected,
+    InvalidRequest,
+    ProviderBusy,
+    ProviderError,
+    ProviderKeyInvalid,
+    ProviderRunNotFound,
     ProviderUnavailable,
     ServiceUnavailable,
 )
-from shared.jobs.model import Claim, Job
-from shared.jobs.state import JobStatus, path
+from shared.jobs import start, watch
+from shared.jobs.end import fail, refused_by_us, stop
+from shared.jobs.model import Claim, Job, Release
+from shared.jobs.state import JobStatus
 from shared.jobs.store import JobStore, LeaseLost
+from shared.jobs.timing import Timing
 from shared.jobs.token import TrainerTokens
+from shared.keys.store import KeyProvider, OpenedKey
 from shared.log import logger
-from shared.providers.base import ProviderReport, TrainingProvider
+from shared.providers.base import TrainingProvider
 from shared.providers.registry import Providers, choose
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, DatasetFile, RunError, RunSpec, TrainingConfig
 
-LEASE_SECONDS = 90  # longer than any step: upload and create time out before
+_MOST_CRASHES = 10
 _log = logger("jobs")
+
+
+class Keys(Protocol):
+    """What the core needs of the key store."""
+
+    async def open(self, user_id: UUID, provider: KeyProvider) -> OpenedKey | None:
+        """The key, None when none is set. Raises ProviderKeyInvalid for one that is known not to work."""
+        ...
+
+    async def mark_invalid(
+        self, user_id: UUID, provider: KeyProvider, opened: OpenedKey, reason: str
+    ) -> bool:
+        """The key is not used any more until the user sets another; False: they did so meanwhile."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,166 +60,125 @@ class JobCore:
 
     store: JobStore
     providers: Providers
+    keys: Keys
     tokens: TrainerTokens
     report_url: str
-    build_training_file: Callable[[UUID], Awaitable[TrainingFile]]
-    start_grace_seconds: float = 60  # an attempt that is not found this long after it was made never arrived
+    build_training_file: Callable[[UUID, str], Awaitable[TrainingFile]]  # dataset, method
+    timing: Timing = field(default_factory=Timing)
+    random: Random = field(default_factory=Random)
 
     async def advance(self, job_id: UUID) -> Job:
         """The job after one step, or as it is when somebody else holds it or it has ended."""
-        claim = await self.store.claim(job_id, lease_seconds=LEASE_SECONDS)
+        claim = await self.store.claim(job_id, lease_seconds=self.timing.lease)
         if claim is None:
             return await self.store.get(job_id)
+        moved = await self.step(claim)
+        if isinstance(moved, Release):
+            await self.store.release([moved])
+            return claim.job
+        return moved
+
+    async def step(self, claim: Claim) -> Job | Release:
+        """What the step made of the job; a Release when nothing is new, for the caller to give back.
+
+        Raises ServiceUnavailable when our own database does not answer: the lease ends by itself.
+        """
+        job = claim.job
         try:
-            return await self._step(claim)
+            async with asyncio.timeout(self.timing.step):
+                moved = await self._step(claim)
         except LeaseLost:
-            _log.info("lease lost", job_id=str(job_id))
-            return await self.store.get(job_id)
-        except (ProviderUnavailable, ServiceUnavailable) as error:
-            # Nobody knows what happened, so nothing is concluded from it.
-            _log.warning("step reached nobody", job_id=str(job_id), code=error.code, error=error.message)
-            wait = _backoff_seconds(claim.failures)
-            return await self.store.move(claim, [], release_seconds=wait, failures=claim.failures + 1)
-        except (ProviderRejected, ProviderNotEligible, CallerError) as error:
-            return await self._fail(claim, error)
+            _log.info("lease lost", job_id=str(job.id))
+            return await self.store.get(job.id)
+        except ProviderRunNotFound as error:
+            return await self._not_found(claim, error)
+        except ProviderKeyInvalid as error:
+            return await self._without_key(claim, error.message)
+        except (ProviderError, TimeoutError) as error:
+            return await self._nobody_knows(claim, error)
+        except Exception as error:  # a row that nobody foresaw must not stop the others
+            return await self._crashed(claim, error)
+        if claim.breaker_failures:
+            await self.store.note_success(job)
+        return moved
 
-    async def _step(self, claim: Claim) -> Job:
+    async def _step(self, claim: Claim) -> Job | Release:
         job = claim.job
-        provider = choose(self.providers, job.provider, job.method)
-        if job.status == JobStatus.PENDING:
-            return await self._start(claim, provider)
-        if job.provider_job_id is None:
-            return await self._recover(claim, provider)
-        return await self._watch(claim, provider, job.provider_job_id)
+        try:
+            provider = choose(self.providers, job.provider, job.method)
+        except InvalidRequest as error:
+            if job.status == JobStatus.PENDING:
+                return await fail(self, claim, refused_by_us(error))
+            raise ProviderUnavailable(error.message) from error  # a run may go on there: wait for it
+        if job.status == JobStatus.PENDING and (job.cancel_requested_at or self.timing.overdue(claim)):
+            return await stop(self, claim, "Stopped before it started")
+        key = await self._key(job, provider)
+        try:
+            if job.status == JobStatus.PENDING:
+                return await start.start(self, claim, provider, key)
+            if job.provider_job_id is None:
+                return await start.recover(self, claim, provider, key)
+            return await watch.watch(self, claim, provider, key, job.provider_job_id)
+        except ProviderKeyInvalid as error:
+            await self.key_refused(job, provider, key, error)
+            raise
 
-    async def _start(self, claim: Claim, provider: TrainingProvider) -> Job:
-        job = claim.job
-        if job.cancel_requested_at:
-            return await self.store.move(
-                claim, [JobStatus.CANCELLED], release_seconds=0, current_step="Cancelled before it started"
-            )
-        file = await self.build_training_file(job.dataset_id)
-        # The intent is committed before the call: whoever finds this row later knows to look for a run.
-        job = await self.store.move(
-            claim,
-            [JobStatus.UPLOADING],
-            submit=True,
-            current_step=f"Uploading {file.row_count} rows ({len(file.content):,} bytes)",
-        )
-        ref = await provider.start(
-            _spec(job, file), file, idempotency_key=str(job.id), callback=self._callback(job), key=None
-        )
-        return await self._bind(claim, ref)
+    async def _key(self, job: Job, provider: TrainingProvider) -> OpenedKey | None:
+        if provider.key is None:
+            return None
+        opened = await self.keys.open(job.user_id, provider.key)
+        if opened is None:
+            raise ProviderKeyInvalid(f"Waiting for your {provider.key} key: set it with manage-api-keys.")
+        return opened
 
-    async def _bind(self, claim: Claim, provider_job_id: str) -> Job:
-        return await self.store.move(
-            claim,
-            [JobStatus.VALIDATING, JobStatus.QUEUED],
-            release_seconds=1,
-            provider_job_id=provider_job_id,
-            current_step="Waiting for the trainer",
-        )
+    async def key_refused(
+        self, job: Job, provider: TrainingProvider, key: OpenedKey | None, error: ProviderKeyInvalid
+    ) -> None:
+        """No job uses the key any more until its owner sets another."""
+        if provider.key is not None and key is not None:
+            await self.keys.mark_invalid(job.user_id, provider.key, key, error.message)
 
-    async def _recover(self, claim: Claim, provider: TrainingProvider) -> Job:
-        """An attempt was made and its answer was lost: look for the run; start again only after the grace."""
-        refs = await provider.find(str(claim.job.id), key=None)
-        if refs:
-            return await self._bind(claim, refs[0])
-        if (claim.submitted_seconds_ago or 0) < self.start_grace_seconds:
-            return await self.store.move(claim, [], release_seconds=2, failures=claim.failures)
+    async def _not_found(self, claim: Claim, error: ProviderRunNotFound) -> Job:
+        if not self.timing.is_lost(claim):
+            wait = self.timing.until_retry(claim.not_found + 3, self.random)
+            return await self.store.move(claim, [], release_seconds=wait, not_found=True)
         if claim.job.cancel_requested_at:
-            return await self.store.move(
-                claim, [JobStatus.CANCELLED], release_seconds=0, current_step="Cancelled before it started"
-            )
-        return await self.store.move(
-            claim,
-            [JobStatus.PENDING],
-            release_seconds=0,
-            current_step="The start did not arrive; trying again",
+            return await stop(self, claim, "Stopped; the provider knows the run no more")
+        lost = ProviderRunNotFound(
+            f"{claim.job.provider} has not known the run for {claim.not_found_seconds / 60:.0f} minutes: "
+            f"{error.message} Start the job again.",
+            code="provider_lost_run",
         )
+        return await fail(self, claim, lost)
 
-    async def _watch(self, claim: Claim, provider: TrainingProvider, ref: str) -> Job:
-        if claim.is_overdue:
-            await provider.cancel(ref, key=None)
-            report = await provider.poll(ref, key=None)
-            if report.status != "completed":
-                return await self._fail(claim, _deadline_passed())
-        elif claim.job.cancel_requested_at:
-            await provider.cancel(ref, key=None)
-            report = await provider.poll(ref, key=None)
-        else:
-            report = await provider.poll(ref, key=None)
-        return await self._record(claim, report)
+    async def _without_key(self, claim: Claim, reason: str) -> Job | Release:
+        """The jobs of this key wait, whatever their state: the provider goes on with what it has."""
+        wait = self.timing.without_key * self.random.uniform(0.9, 1.1)
+        step = claim.job.changes({"current_step": reason[:200]})
+        if not step:
+            return Release(claim.job.id, claim.lease_token, wait)
+        return await self.store.move(claim, [], release_seconds=wait, **step)
 
-    async def _record(self, claim: Claim, report: ProviderReport) -> Job:
+    async def _nobody_knows(self, claim: Claim, error: ProviderError | TimeoutError) -> Job:
         job = claim.job
-        statuses = path(job.status, JobStatus(report.status))
-        if report.status == "completed":
-            return await self._complete(claim, statuses, report)
-        if report.status == "failed":
-            error = report.error or RunError(code="provider_failed", message="The provider gave no reason.")
-            return await self.store.move(
-                claim, statuses, release_seconds=0, error=error.model_dump(), current_step="Failed"
-            )
-        if report.status == "cancelled":
-            return await self.store.move(claim, statuses, release_seconds=0, current_step="Cancelled")
-        wait = 1 if job.cancel_requested_at else _poll_seconds(job)
-        step = report.current_step if statuses else None  # the trainer itself says more, and later
-        return await self.store.move(claim, statuses, release_seconds=wait, current_step=step)
+        retry_after = error.retry_after_seconds if isinstance(error, ProviderUnavailable) else None
+        wait = self.timing.until_retry(claim.failures, self.random, retry_after)
+        _log.warning("provider not reached", job_id=str(job.id), provider=job.provider, error=str(error))
+        await self.note_failure(claim, error)
+        return await self.store.move(claim, [], release_seconds=wait, failures=claim.failures + 1)
 
-    async def _complete(self, claim: Claim, statuses: list[JobStatus], report: ProviderReport) -> Job:
-        result = report.result
-        return await self.store.complete(
-            claim,
-            statuses,
-            result.model_dump(mode="json") if result else {},
-            progress_percent=100,
-            current_step="Completed",
-            training_loss=result.training_loss if result else None,
-            trained_tokens=result.trained_tokens if result else None,
-            cost_usd=report.cost_usd,
+    async def note_failure(self, claim: Claim, error: Exception) -> None:
+        """The account's other jobs there are left alone too, as the provider asked or as failures pile up."""
+        retry_after = error.retry_after_seconds if isinstance(error, ProviderUnavailable) else None
+        await self.store.note_failure(
+            claim.job, seconds=retry_after or 0, counts=not isinstance(error, ProviderBusy)
         )
 
-    async def _fail(self, claim: Claim, error: FineFlowError) -> Job:
-        return await self.store.move(
-            claim,
-            [JobStatus.FAILED],
-            release_seconds=0,
-            error={"code": error.code, "message": error.message},
-            current_step="Failed",
-        )
-
-    def _callback(self, job: Job) -> Callback:
-        left = (job.deadline_at - datetime.now(UTC)).total_seconds() if job.deadline_at else 21_600
-        # A day more than the job may take: a trainer that was cut off can still say how it ended.
-        token = self.tokens.issue(job.id, job.attempt, valid_seconds=int(left) + 86_400)
-        return Callback(url=self.report_url, token=token)
-
-
-def _spec(job: Job, file: TrainingFile) -> RunSpec:
-    return RunSpec(
-        job_id=job.id,
-        attempt=job.attempt,
-        run_id=uuid4(),
-        base_model=job.base_model,
-        method=job.method,
-        config=TrainingConfig.model_validate(job.training_config),
-        dataset=DatasetFile(sha256=file.sha256, row_count=file.row_count),
-    )
-
-
-def _deadline_passed() -> ProviderRejected:
-    return ProviderRejected(
-        "The job took longer than its time limit and was stopped. Start it again with more timeoutSeconds.",
-        code="deadline_exceeded",
-    )
-
-
-def _poll_seconds(job: Job) -> float:
-    """How long to leave a run alone. Trainers report by themselves; this finds those that cannot any more."""
-    return 2 if job.status != JobStatus.TRAINING else 5
-
-
-def _backoff_seconds(failures: int) -> float:
-    """Full jitter, so that jobs which failed together do not come back together."""
-    return random.uniform(1, min(60, 2.0 ** min(failures + 1, 6)))
+    async def _crashed(self, claim: Claim, error: Exception) -> Job:
+        if isinstance(error, ServiceUnavailable):
+            raise error
+        _log.error("step failed", job_id=str(claim.job.id), exc_info=error)
+        if claim.job.status == JobStatus.PENDING and claim.crashes + 1 >= _MOST_CRASHES:
+            return await fail(self, claim, refused_by_us(error))
+        wait = self.timing.until_retry(claim.crashes + 3, self.random)
+        return await self.store.move(claim, [], release_seconds=wait, crashes=claim.crashes + 1)

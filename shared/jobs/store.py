@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
 from uuid import UUID
 
 from shared.db import Database, Row
 from shared.errors import FineFlowError, NotFound
-from shared.jobs.model import Claim, Job
+from shared.jobs.model import Claim, Job, Release, Sweep
 from shared.jobs.state import JobStatus
+from shared.providers.base import ProviderReport
+
+AttemptOutcome = Literal["bound", "refused", "not_found"]
 
 
 class LeaseLost(FineFlowError):
@@ -24,8 +29,8 @@ class JobStore:
         self._db = db
 
     async def create(self, job: Row) -> tuple[str, Row]:
-        """The outcome (`created`, `existing`, `key_reused`, `dataset_not_ready`, `dataset_not_found`) and
-        what belongs to it: the job row as `job`, or the dataset's `status`."""
+        """The outcome (`created`, `existing`, `key_reused`, `dataset_not_ready`, `dataset_not_found`, ...)
+        and what belongs to it: the job row as `job`, or the dataset's `status`."""
         answer: Row = await self._db.call("create_training_job", job=job)
         return answer["outcome"], answer
 
@@ -36,15 +41,18 @@ class JobStore:
             raise NotFound(f"There is no training job {job_id}.", code="job_not_found")
         return Job.from_row(row)
 
-    async def claim(self, job_id: UUID, *, lease_seconds: int) -> Claim | None:
-        """The job under a fresh lease; None: it has ended, or somebody else holds it."""
-        row = await self._db.call("claim_training_job", job_id=str(job_id), lease_seconds=lease_seconds)
-        return Claim.from_row(row) if row else None
+    async def claim(self, job_id: UUID, *, lease_seconds: float) -> Claim | None:
+        """The job under a fresh lease, due or not. None: it has ended, somebody else holds it, or its
+        provider is left alone for a while."""
+        rows = await self._db.call(
+            "claim_training_jobs", limit=1, lease_seconds=lease_seconds, job_id=str(job_id)
+        )
+        return Claim.from_row(rows[0]) if rows else None
 
-    async def due(self, limit: int) -> list[UUID]:
-        """Jobs that should be looked at now, the longest waiting first."""
-        rows = await self._db.call("due_training_jobs", limit=limit)
-        return [UUID(str(row)) for row in rows or []]
+    async def claim_due(self, limit: int, *, lease_seconds: float) -> list[Claim]:
+        """Jobs that should be looked at now, each under a fresh lease, the longest waiting first."""
+        rows = await self._db.call("claim_training_jobs", limit=limit, lease_seconds=lease_seconds)
+        return [Claim.from_row(row) for row in rows]
 
     async def move(
         self,
@@ -53,13 +61,26 @@ class JobStore:
         *,
         release_seconds: float | None = None,
         failures: int = 0,
+        crashes: int = 0,
+        not_found: bool = False,
+        outcome: AttemptOutcome | None = None,
+        sweep_after_seconds: float | None = None,
+        report: ProviderReport | None = None,
         **columns: Any,
     ) -> Job:
         """The job after walking through `statuses` and setting `columns`; None leaves a column as it is.
 
-        `release_seconds` gives the lease back and says when to look again; None keeps it.
-        Raises LeaseLost.
+        `release_seconds` gives the lease back and says when to look again; None keeps it. `outcome` goes
+        to the ledger of create calls, `report`'s events and metrics to the history. Raises LeaseLost.
         """
+        control = {
+            "failures": failures,
+            "crashes": crashes,
+            "not_found": not_found,
+            "cursor": report.cursor if report else None,
+            "attempt_outcome": outcome,
+            "sweep_after_seconds": sweep_after_seconds,
+        }
         row = await self._db.call(
             "move_training_job",
             job_id=str(claim.job.id),
@@ -67,11 +88,14 @@ class JobStore:
             statuses=statuses,
             patch=_given(columns),
             release_seconds=release_seconds,
-            failures=failures,
+            control=_given(control),
+            history=_history(report),
         )
         return _written(row)
 
-    async def complete(self, claim: Claim, statuses: list[JobStatus], model: Row, **columns: Any) -> Job:
+    async def complete(
+        self, claim: Claim, statuses: list[JobStatus], model: Row, report: ProviderReport, **columns: Any
+    ) -> Job:
         """The job is completed and its model is registered. Raises LeaseLost."""
         row = await self._db.call(
             "complete_training_job",
@@ -80,20 +104,93 @@ class JobStore:
             statuses=statuses,
             patch=_given(columns),
             model=model,
+            history=_history(report),
         )
         return _written(row)
 
-    async def request_cancel(self, job_id: UUID) -> tuple[str, Row]:
-        """`requested` or `already_ended`, and the row."""
-        answer: Row = await self._db.call("request_training_cancel", job_id=str(job_id))
+    async def release(self, releases: Sequence[Release]) -> None:
+        """The claims are given back, all at once. One whose lease was lost is left alone."""
+        if releases:
+            rows = [
+                {
+                    "job_id": str(release.job_id),
+                    "lease_token": str(release.lease_token),
+                    "release_seconds": release.seconds,
+                }
+                for release in releases
+            ]
+            await self._db.call("release_training_jobs", releases=rows)
+
+    async def request_cancel(self, job_id: UUID, reason: str = "user") -> tuple[str, Row]:
+        """`requested` or `already_ended`, and the row. The first reason stays."""
+        answer: Row = await self._db.call("request_training_cancel", job_id=str(job_id), reason=reason)
         return answer["outcome"], answer["job"]
 
-    async def report(self, job_id: UUID, *, attempt: int, run_id: UUID, reports: list[Row]) -> Row:
+    async def hint(self, job_id: UUID) -> None:
+        """The job is looked at as soon as anybody looks."""
+        await self._db.call("hint_training_job", job_id=str(job_id))
+
+    async def report(
+        self,
+        job_id: UUID,
+        *,
+        attempt: int,
+        run_id: UUID,
+        reports: list[Row],
+        provider_job_id: str | None = None,
+    ) -> Row:
         """What report_training answers; its `outcome` is `accepted`, `claim_lost` or `job_not_found`."""
         answer: Row = await self._db.call(
-            "report_training", job_id=str(job_id), attempt=attempt, run_id=str(run_id), reports=reports
+            "report_training",
+            job_id=str(job_id),
+            attempt=attempt,
+            run_id=str(run_id),
+            reports=reports,
+            provider_job_id=provider_job_id,
         )
         return answer
+
+    async def note_failure(self, job: Job, *, seconds: float, counts: bool) -> None:
+        """The account is left alone at this provider for `seconds`, and longer after several failures."""
+        await self._db.call(
+            "note_provider_failure",
+            provider=job.provider,
+            user_id=str(job.user_id),
+            seconds=seconds,
+            counts=counts,
+        )
+
+    async def note_success(self, job: Job) -> None:
+        """The provider answers this account again."""
+        await self._db.call("note_provider_success", provider=job.provider, user_id=str(job.user_id))
+
+    async def claim_sweeps(self, limit: int, *, lease_seconds: float) -> list[Sweep]:
+        """Attempts whose extra runs are to be looked for now."""
+        rows = await self._db.call("claim_run_sweeps", limit=limit, lease_seconds=lease_seconds)
+        return [Sweep.from_row(row) for row in rows]
+
+    async def finish_sweep(
+        self, sweep: Sweep, *, extra_runs: int = 0, retry_seconds: float | None = None
+    ) -> None:
+        """Looked, and `extra_runs` were stopped; or nobody was reached and it is tried again later."""
+        await self._db.call(
+            "finish_run_sweep",
+            job_id=str(sweep.job_id),
+            attempt=sweep.attempt,
+            extra_runs=extra_runs,
+            retry_seconds=retry_seconds,
+        )
+
+
+def _history(report: ProviderReport | None) -> Row:
+    if report is None:
+        return {}
+    history: Row = {}
+    if report.events:
+        history["events"] = [asdict(event) | {"data": dict(event.data)} for event in report.events]
+    if report.metrics:
+        history["metrics"] = [asdict(metrics) for metrics in report.metrics]
+    return history
 
 
 def _given(columns: Row) -> Row:

@@ -241,8 +241,9 @@ def test_a_document_cannot_point_into_another_project(world: World) -> None:
 
 def test_users_call_no_function_of_the_service(world: World) -> None:
     for call in (
-        "select public.due_training_jobs(1)",
-        "select public.claim_training_job(gen_random_uuid(), 1)",
+        "select public.claim_training_jobs(1, 1)",
+        "select public.release_training_jobs('[]')",
+        "select public.claim_run_sweeps(1, 1)",
         "select public.create_training_job('{}')",
         "select public.take_rate_limit('x', 1, 1)",
         "select public.deploy_model(gen_random_uuid(), 'x', gen_random_uuid())",

@@ -1,0 +1,24 @@
+"""What a job's row asks of a trainer."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from shared.jobs.model import Job
+from shared.training.files import TrainingFile
+from shared.training.spec import DatasetFile, RunSpec, TrainingConfig
+
+
+def run_spec(job: Job, file: TrainingFile, run_id: UUID) -> RunSpec:
+    """The present attempt of the job as a run. Equal rows and files give equal specs but for run_id."""
+    return RunSpec(
+        job_id=job.id,
+        attempt=job.attempt,
+        run_id=run_id,
+        base_model=job.base_model,
+        method=job.method,
+        config=TrainingConfig.model_validate(job.training_config),
+        dataset=DatasetFile(sha256=file.sha256, row_count=file.row_count),
+        model_name=job.model_name,
+        gpu=job.gpu,
+    )
