@@ -3,6 +3,7 @@
 The actors: its owner, an editor and a viewer of it, a stranger, nobody (anonymous), and the service.
 """
 
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import psycopg
@@ -34,6 +35,9 @@ RIGHTS: dict[str, tuple[set[str], set[str], set[str], set[str]]] = {
     "deployments": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "deployment_history": (MEMBERS, SERVICE, NOBODY, NOBODY),
     "model_usage": (MEMBERS, SERVICE, NOBODY, NOBODY),
+    "webhook_endpoints": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "webhook_secrets": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "webhook_deliveries": (MEMBERS, SERVICE, SERVICE, SERVICE),
 }
 UPDATES = {
     "projects": "name = 'renamed'",
@@ -51,7 +55,12 @@ UPDATES = {
     "deployments": "notes = 'x'",
     "deployment_history": "notes = 'x'",
     "model_usage": "feedback = 1",
+    "webhook_endpoints": "url = 'https://b.test'",
+    "webhook_secrets": "last_four = 'zzzz'",
+    "webhook_deliveries": "status = 'dead'",
 }
+# A column that clients may select, where they may not select them all.
+ONE_COLUMN = {"user_api_keys": "provider", "webhook_secrets": "last_four"}
 
 
 class World:
@@ -106,6 +115,12 @@ class World:
             "deployments": in_project | {"name": f"d{unique[:6]}", "model_id": ids.get("fine_tuned_models")},
             "deployment_history": in_project | {"deployment_id": ids.get("deployments"), "action": "deploy"},
             "model_usage": in_project | {"latency_ms": 1},
+            "webhook_endpoints": in_project | {"url": "https://a.test"},
+            "webhook_secrets": in_project
+            | {"endpoint_id": ids.get("webhook_endpoints"), "ciphertext": "sealed", "key_id": "k"}
+            | {"last_four": "1234", "expires_at": datetime.now(UTC)},
+            "webhook_deliveries": of_job
+            | {"endpoint_id": ids.get("webhook_endpoints"), "event_id": uuid4(), "type": "t", "payload": "{}"},
         }
         return rows[table]
 
@@ -180,7 +195,7 @@ def test_rights_by_actor(world: World, table: str) -> None:
     condition, parameters = world.where(table)
     row = world.new_row(table)
     columns, marks = ", ".join(row), ", ".join(["%s"] * len(row))
-    one_column = "provider" if table == "user_api_keys" else "1"
+    one_column = ONE_COLUMN.get(table, "1")
     statements = {
         "select": (f"select {one_column} from public.{table} where {condition}", parameters),
         "insert": (f"insert into public.{table} ({columns}) values ({marks})", list(row.values())),
@@ -193,10 +208,11 @@ def test_rights_by_actor(world: World, table: str) -> None:
 
 
 def test_no_client_reads_a_ciphertext(world: World) -> None:
-    for actor in ("owner", "editor", "viewer", "stranger", "anonymous"):
-        assert not world.may(actor, "select ciphertext from public.user_api_keys", [])
-        assert not world.may(actor, "select * from public.user_api_keys", [])
-    assert world.may("service", "select ciphertext from public.user_api_keys", [])
+    for table in ONE_COLUMN:
+        for actor in ("owner", "editor", "viewer", "stranger", "anonymous"):
+            assert not world.may(actor, f"select ciphertext from public.{table}", [])
+            assert not world.may(actor, f"select * from public.{table}", [])
+        assert world.may("service", f"select ciphertext from public.{table}", [])
 
 
 def test_a_client_writes_no_status_cost_or_score(world: World) -> None:
@@ -248,6 +264,10 @@ def test_users_call_no_function_of_the_service(world: World) -> None:
         "select public.take_rate_limit('x', 1, 1)",
         "select public.deploy_model(gen_random_uuid(), 'x', gen_random_uuid())",
         "select private.call_function('poll-training', '{}')",
+        "select public.claim_webhook_deliveries(1, 1, 1)",
+        "select public.redeliver_webhook(gen_random_uuid())",
+        "select public.receive_provider_webhook('openai', gen_random_uuid(), 'x', 'y')",
+        "select * from private.webhook_inbox",
         "select * from private.training_job_control",
     ):
         for actor in ("owner", "stranger", "anonymous"):

@@ -36,6 +36,9 @@ GRANTS = {
     "training_metrics": {"select"},
     "training_pairs": {"select"},
     "user_api_keys": {"select(base_url,created_at,last_four,provider,updated_at,user_id,validated_at)"},
+    "webhook_deliveries": {"select"},
+    "webhook_endpoints": {"select"},
+    "webhook_secrets": {"select(created_at,endpoint_id,expires_at,id,last_four,project_id)"},
 }
 FUNCTIONS_OF_USERS = {"my_project_role", "my_projects"}
 
