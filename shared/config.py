@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Settings(BaseSettings):
@@ -28,6 +32,13 @@ class Settings(BaseSettings):
     api_key_encryption_secret: SecretStr = Field(
         min_length=32, description="Seals provider keys and signs the tokens of trainers."
     )
+    api_key_encryption_secrets_old: Annotated[
+        tuple[Annotated[SecretStr, Field(min_length=32)], ...], NoDecode
+    ] = Field(
+        default=(),
+        description="Also open and verify, and never seal: for a change of the secret above (docs/keys.md). "
+        "Separated by commas.",
+    )
     function_secret: SecretStr = Field(
         min_length=16,
         validation_alias="FINEFLOW_FUNCTION_SECRET",
@@ -44,6 +55,11 @@ class Settings(BaseSettings):
         default=120, validation_alias="FINEFLOW_INFERENCE_TIMEOUT_SECONDS"
     )
 
+    allow_private_addresses: bool = Field(
+        default=False,
+        validation_alias="FINEFLOW_ALLOW_PRIVATE_ADDRESSES",
+        description="Base addresses that users set may lie on this machine or its network.",
+    )
     gemini_api_key: SecretStr | None = None
     gemini_base_url: str | None = None
     gemini_model: str = "gemini-3.8-flash"
@@ -62,6 +78,24 @@ class Settings(BaseSettings):
         default=1_048_576, validation_alias="FINEFLOW_REQUEST_BODY_LIMIT_BYTES"
     )
     rate_limit_per_minute: int = Field(default=100, ge=1, validation_alias="FINEFLOW_RATE_LIMIT_PER_MINUTE")
+
+    @field_validator("api_key_encryption_secrets_old", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(secret.strip() for secret in value.split(",") if secret.strip())
+
+    @property
+    def encryption_secrets(self) -> tuple[SecretStr, ...]:
+        """Every master secret that is known here, the one that seals first."""
+        return (self.api_key_encryption_secret, *self.api_key_encryption_secrets_old)
+
+    @property
+    def reaches_private_addresses(self) -> bool:
+        """Whether an address that a user chose may be private: allowed above, or this is somebody's own
+        machine, where a model on localhost is what they mean."""
+        return self.allow_private_addresses or urlsplit(self.supabase_url).hostname in _LOOPBACK
 
     @property
     def functions_url(self) -> str:

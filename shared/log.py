@@ -1,13 +1,21 @@
-"""One JSON object a line on standard error, with secrets taken out."""
+"""One JSON object a line on standard error, with secrets taken out.
+
+Secrets are known by their shape, and by their value once `remember_secret` was told of them: some
+vendors' keys look like any other hexadecimal number.
+"""
 
 from __future__ import annotations
 
+import base64
 import logging
 import re
 import sys
+from collections import Counter, OrderedDict
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import structlog
+from pydantic import SecretStr
 from structlog.typing import EventDict, WrappedLogger
 
 # Shapes of keys and tokens of the vendors that FineFlow talks to, and of JWTs.
@@ -16,17 +24,68 @@ _SECRET = re.compile(
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+|(?i:bearer)\s+[\w.~+/=-]{8,})"
 )
 REDACTED = "[redacted]"
+_MOST_REMEMBERED = 256  # bounds what one redaction costs; a key that is used is among the latest
+_SHORTEST_REMEMBERED = 8  # shorter ones would tear holes into ordinary words
+_HEAD = 8
+_remembered: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # secret -> its forms, the latest last
+_heads: Counter[str] = Counter()  # of all forms: most texts hold none, and are done with
+
+
+def remember_secret(secret: SecretStr) -> None:
+    """From now on `redact` knows this value, also URL-encoded and in base64.
+
+    A process remembers the 256 latest.
+    """
+    value = secret.get_secret_value()
+    if len(value) < _SHORTEST_REMEMBERED:
+        return
+    if value not in _remembered:
+        _remembered[value] = _forms(value)
+        _heads.update(form[:_HEAD] for form in _remembered[value])
+    _remembered.move_to_end(value)
+    while len(_remembered) > _MOST_REMEMBERED:
+        _forget_oldest()
+
+
+def _forget_oldest() -> None:
+    _, forms = _remembered.popitem(last=False)
+    for head in (form[:_HEAD] for form in forms):
+        _heads[head] -= 1
+        if not _heads[head]:
+            del _heads[head]
+
+
+def _forms(value: str) -> tuple[str, ...]:
+    raw = value.encode()
+    forms = {value, quote(value), quote(value, safe=""), quote_plus(value)}
+    for shift in range(
+        3
+    ):  # base64 of a longer text that holds the secret: without what its neighbours change
+        for encoded in (base64.b64encode(bytes(shift) + raw), base64.urlsafe_b64encode(bytes(shift) + raw)):
+            first, last = -(-shift * 8 // 6), (shift + len(raw)) * 8 // 6
+            forms.add(encoded[first:last].decode())
+    return tuple(sorted(forms, key=len, reverse=True))
 
 
 def redact(value: Any) -> Any:
-    """The same value with everything that looks like a key or token replaced."""
+    """The same value with everything that is, or looks like, a key or token replaced."""
     if isinstance(value, str):
-        return _SECRET.sub(REDACTED, value)
+        return _SECRET.sub(REDACTED, _without_remembered(value))
+    if isinstance(value, SecretStr):
+        return REDACTED
     if isinstance(value, dict):
         return {key: redact(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [redact(item) for item in value]
     return value
+
+
+def _without_remembered(text: str) -> str:
+    if any(_heads.get(text[start : start + _HEAD]) for start in range(len(text) - _HEAD + 1)):
+        for forms in tuple(_remembered.values()):
+            for form in forms:
+                text = text.replace(form, REDACTED)
+    return text
 
 
 def _redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

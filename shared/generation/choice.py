@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Literal
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -87,7 +86,9 @@ async def _openai_compatible(
         )
     api_key = own.api_key if own else settings.openai_compatible_api_key
     chosen_by_user = own is not None and own.base_url is not None
-    return OpenAICompatible(base_url, name, api_key, public_only=chosen_by_user and not _is_local(settings))
+    return OpenAICompatible(
+        base_url, name, api_key, public_only=chosen_by_user and not settings.reaches_private_addresses
+    )
 
 
 def _missing(provider: str, remedy: str) -> InvalidRequest:
@@ -96,8 +97,3 @@ def _missing(provider: str, remedy: str) -> InvalidRequest:
         code="api_key_missing",
         details={"provider": provider},
     )
-
-
-def _is_local(settings: Settings) -> bool:
-    """Whether this is somebody's own machine, where a model on localhost is what they mean."""
-    return urlsplit(settings.supabase_url).hostname in ("127.0.0.1", "localhost", "::1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import jwt
@@ -22,10 +23,13 @@ class TrainerIdentity:
 
 
 class TrainerTokens:
-    """Signs and reads these tokens with a key of their own, derived from the master secret."""
+    """Signs these tokens with a key of their own, derived from the master secret `current`.
 
-    def __init__(self, master: SecretStr) -> None:
-        self._key = derive(master, "trainer-tokens")
+    Reads those of any of `others` too: a trainer that runs for days outlives a change of the secret.
+    """
+
+    def __init__(self, current: SecretStr, *others: SecretStr) -> None:
+        self._keys = [derive(secret, "trainer-tokens") for secret in (current, *others)]
 
     def issue(self, job_id: UUID, attempt: int, *, valid_seconds: int) -> SecretStr:
         """A token that is good for `valid_seconds` from now."""
@@ -35,18 +39,27 @@ class TrainerTokens:
             "aud": _AUDIENCE,
             "exp": int(time.time()) + valid_seconds,
         }
-        return SecretStr(jwt.encode(claims, self._key, algorithm="HS256"))
+        return SecretStr(jwt.encode(claims, self._keys[0], algorithm="HS256"))
 
     def read(self, token: str) -> TrainerIdentity:
         """Who holds the token. Raises Unauthorized."""
         try:
-            claims = jwt.decode(
-                token,
-                self._key,
-                algorithms=["HS256"],
-                audience=_AUDIENCE,
-                options={"require": ["exp", "sub"]},
-            )
+            claims = self._claims(token)
             return TrainerIdentity(UUID(claims["sub"]), int(claims["attempt"]))
         except (jwt.PyJWTError, KeyError, ValueError) as error:
             raise Unauthorized("This token does not open report-training.", code="invalid_token") from error
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        *first, last = self._keys
+        for key in first:
+            try:
+                return _decode(token, key)
+            except jwt.InvalidSignatureError:
+                continue
+        return _decode(token, last)
+
+
+def _decode(token: str, key: bytes) -> dict[str, Any]:
+    return jwt.decode(
+        token, key, algorithms=["HS256"], audience=_AUDIENCE, options={"require": ["exp", "sub"]}
+    )

@@ -120,7 +120,12 @@ class World:
             | {"endpoint_id": ids.get("webhook_endpoints"), "ciphertext": "sealed", "key_id": "k"}
             | {"last_four": "1234", "expires_at": datetime.now(UTC)},
             "webhook_deliveries": of_job
-            | {"endpoint_id": ids.get("webhook_endpoints"), "event_id": uuid4(), "type": "t", "payload": "{}"},
+            | {
+                "endpoint_id": ids.get("webhook_endpoints"),
+                "event_id": uuid4(),
+                "type": "t",
+                "payload": "{}",
+            },
         }
         return rows[table]
 
@@ -213,6 +218,11 @@ def test_no_client_reads_a_ciphertext(world: World) -> None:
             assert not world.may(actor, f"select ciphertext from public.{table}", [])
             assert not world.may(actor, f"select * from public.{table}", [])
         assert world.may("service", f"select ciphertext from public.{table}", [])
+    for column in ("key_id", "webhook_secret", "webhook_key_id", "set_at"):
+        assert not world.may("owner", f"select {column} from public.user_api_keys", []), column
+    shown = "select account, permissions, invalid_at, invalid_reason from public.user_api_keys"
+    assert world.may("owner", shown, [])
+    assert not world.may("editor", shown, [])
 
 
 def test_a_client_writes_no_status_cost_or_score(world: World) -> None:
@@ -262,6 +272,8 @@ def test_users_call_no_function_of_the_service(world: World) -> None:
         "select public.claim_run_sweeps(1, 1)",
         "select public.create_training_job('{}')",
         "select public.take_rate_limit('x', 1, 1)",
+        "select public.mark_api_key_invalid(gen_random_uuid(), 'openai', now(), 'x')",
+        "select public.reseal_api_key(gen_random_uuid(), 'openai', 'x', 'y', 'z')",
         "select public.deploy_model(gen_random_uuid(), 'x', gen_random_uuid())",
         "select private.call_function('poll-training', '{}')",
         "select public.claim_webhook_deliveries(1, 1, 1)",

@@ -35,7 +35,10 @@ GRANTS = {
     "training_jobs": {"select"},
     "training_metrics": {"select"},
     "training_pairs": {"select"},
-    "user_api_keys": {"select(base_url,created_at,last_four,provider,updated_at,user_id,validated_at)"},
+    "user_api_keys": {
+        "select(account,base_url,created_at,invalid_at,invalid_reason,last_four,permissions,provider,"
+        "updated_at,user_id,validated_at)"
+    },
     "webhook_deliveries": {"select"},
     "webhook_endpoints": {"select"},
     "webhook_secrets": {"select(created_at,endpoint_id,expires_at,id,last_four,project_id)"},
