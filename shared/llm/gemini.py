@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from shared.errors import ProviderRejected
 from shared.llm.base import ATTEMPTS, TIMEOUT_SECONDS, Completion, JsonSchema, TryLater, Turn, refusal_code
+from shared.log import redact
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -48,11 +49,12 @@ class Gemini:
             )
         except errors.APIError as error:
             if error.code in _BUSY or error.code >= 500:
-                raise TryLater(f"{self._model} is busy ({error.code}).") from error
+                wait = _retry_after_seconds(error.details)
+                raise TryLater(f"{self._model} is busy ({error.code}).", retry_after_seconds=wait) from error
             # Gemini answers 400 to a wrong key.
             is_key = error.code == 400 and "API key" in (error.message or "")
             raise ProviderRejected(
-                f"{self._model} refused the call ({error.code}): {error.message}",
+                f"{self._model} refused the call ({error.code}): {redact(error.message or '')[:300]}",
                 code=refusal_code(401 if is_key else error.code),
             ) from error
         # The SDK talks through aiohttp where that is installed, through httpx2 otherwise.
@@ -84,3 +86,12 @@ class Gemini:
                 ),
             )
         return self._client
+
+
+def _retry_after_seconds(body: Any) -> float | None:
+    """What google.rpc.RetryInfo in an error asks for; None: it is not there."""
+    try:
+        delays = (detail.get("retryDelay") for detail in body["error"]["details"])
+        return next((float(delay.removesuffix("s")) for delay in delays if delay), None)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None

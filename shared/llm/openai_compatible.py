@@ -24,6 +24,7 @@ from shared.llm.base import (
     Turn,
     refusal_code,
 )
+from shared.log import redact
 from shared.public_only import PublicResolver, require_public
 
 _BUSY = frozenset({408, 409, 425, 429})
@@ -155,6 +156,7 @@ def _retry_after_seconds(header: str | None) -> float | None:
 
 def _reason(content: bytes) -> str:
     try:
-        return str(json.loads(content)["error"]["message"])[:300]
+        reason = str(json.loads(content)["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return content[:200].decode(errors="replace")
+        reason = content.decode(errors="replace")
+    return str(redact(reason))[:300]

@@ -1,112 +1,109 @@
-"""Both model clients against loopback servers that answer in the vendors' published shapes."""
+"""Both model clients against loopback fakes that answer in the vendors' published shapes."""
 
 import json
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
 from pydantic import SecretStr
 
 from shared.errors import ProviderRejected
-from shared.llm.base import ChatModel, Completion, TryLater, Turn
+from shared.llm.base import ChatModel, TryLater, Turn
 from shared.llm.gemini import Gemini
 from shared.llm.openai_compatible import OpenAICompatible
+from tests.fakes import gemini, openai_compatible
+from tests.fakes.gemini import FakeGemini, exhausted
+from tests.fakes.http import Fault, busy
+from tests.fakes.openai_compatible import FakeChatService
 
 TURNS = [Turn("system", "Be brief."), Turn("user", "What is 2 + 2?")]
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}}
-KEY = SecretStr("sk-canary-0123456789abcdef")
+Vendor = FakeGemini | FakeChatService
 
 
-@dataclass
-class Vendor:
-    """Answers with what is queued, then with success."""
-
-    url: str = ""
-    success: dict[str, Any] = field(default_factory=dict)
-    queued: list[tuple[int, bytes, dict[str, str]]] = field(default_factory=list)
-    requests: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append((request.path, dict(request.headers), await request.json()))
-        if not self.queued:
-            return web.json_response(self.success)
-        status, body, headers = self.queued.pop(0)
-        return web.Response(status=status, body=body, headers=headers, content_type="application/json")
+def client_of(vendor: Vendor, api_key: str | None = None) -> ChatModel:
+    key = SecretStr(api_key or vendor.api_key)
+    if isinstance(vendor, FakeGemini):
+        return Gemini(gemini.MODEL, key, vendor.url)
+    return OpenAICompatible(vendor.base_url, openai_compatible.MODEL, key)
 
 
-def refusal(status: int, message: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:
-    return status, json.dumps({"error": {"code": status, "message": message}}).encode(), headers
-
-
-OPENAI = {
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10},
-}
-GEMINI = {
-    "candidates": [{"content": {"role": "model", "parts": [{"text": "4"}]}, "finishReason": "STOP"}],
-    "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 1, "totalTokenCount": 10},
-}
-MAKERS: dict[str, tuple[dict[str, Any], Callable[[str], ChatModel]]] = {
-    "openai_compatible": (OPENAI, lambda url: OpenAICompatible(f"{url}/v1", "tiny-chat", KEY)),
-    "gemini": (GEMINI, lambda url: Gemini("gemini-3.8-flash", KEY, url)),
-}
-
-
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=[FakeChatService, FakeGemini])
 async def model(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Vendor, ChatModel]]:
-    success, make = MAKERS[request.param]
-    vendor = Vendor(success=success)
-    app = web.Application()
-    app.router.add_post("/{path:.*}", vendor.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    vendor.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    client = make(vendor.url)
-    yield vendor, client
-    await client.close()
-    await runner.cleanup()
+    with request.param() as vendor:
+        client = client_of(vendor)
+        yield vendor, client
+        await client.close()
 
 
 async def test_an_answer_and_what_it_took(model: tuple[Vendor, ChatModel]) -> None:
     vendor, client = model
-    assert await client.complete(TURNS, json_schema=SCHEMA) == Completion("4", 9, 1)
-    _, headers, body = vendor.requests[0]
-    assert KEY.get_secret_value() in str(headers)
-    assert "Be brief." in json.dumps(body)
-    assert '"answer"' in json.dumps(body), "the schema travels"
+    answer = await client.complete(TURNS)
+    assert answer.text == "4"
+    assert answer.prompt_tokens > 0
+    assert answer.completion_tokens > 0
+    assert "Be brief." in json.dumps(vendor.bodies[0])
+
+
+async def test_the_schema_travels(model: tuple[Vendor, ChatModel]) -> None:
+    vendor, client = model
+    answer = await client.complete(TURNS, json_schema=SCHEMA)
+    assert '"answer"' in json.dumps(vendor.bodies[0])
+    if isinstance(vendor, FakeGemini):
+        assert json.loads(answer.text) == {"answer": "text"}
 
 
 async def test_a_busy_vendor_is_asked_again(model: tuple[Vendor, ChatModel]) -> None:
     vendor, client = model
-    vendor.queued = [refusal(429, "slow down", **{"Retry-After": "0"}), refusal(503, "overloaded")]
+    vendor.disturb("generate", busy(0), Fault(status=503))
     assert (await client.complete(TURNS)).text == "4"
-    assert len(vendor.requests) == 3
+    assert vendor.calls["generate"] == 3
 
 
 async def test_a_vendor_that_stays_away_is_given_up_for_now(model: tuple[Vendor, ChatModel]) -> None:
     vendor, client = model
-    vendor.queued = [refusal(503, "overloaded")] * 9
+    vendor.disturb("generate", *[Fault(status=503)] * 9)
     with pytest.raises(TryLater):
         await client.complete(TURNS)
-    assert len(vendor.requests) == 3
+    assert vendor.calls["generate"] == 3
 
 
-async def test_a_refused_key_is_a_definite_no(model: tuple[Vendor, ChatModel]) -> None:
+async def test_a_connection_that_breaks_is_tried_later(model: tuple[Vendor, ChatModel]) -> None:
     vendor, client = model
-    vendor.queued = [refusal(401, "bad key")]
-    with pytest.raises(ProviderRejected, match="401") as refused:
+    vendor.disturb("generate", *[Fault(reset=True, executed=True)] * 9)
+    with pytest.raises(TryLater):
         await client.complete(TURNS)
-    assert len(vendor.requests) == 1
-    assert KEY.get_secret_value() not in str(refused.value)
+
+
+@pytest.mark.parametrize("make", [FakeChatService, FakeGemini])
+async def test_a_refused_key_is_a_definite_no(make: type[Vendor]) -> None:
+    wrong = "sk-canary-refused-0123456789"
+    with make() as vendor:
+        client = client_of(vendor, wrong)
+        with pytest.raises(ProviderRejected) as refused:
+            await client.complete(TURNS)
+        await client.close()
+        assert vendor.calls["generate"] == 1
+    assert refused.value.code == "api_key_rejected"
+    assert wrong not in refused.value.message
+
+
+async def test_the_wait_that_google_asks_for_is_handed_on() -> None:
+    with FakeGemini() as vendor:
+        vendor.disturb("generate", *[exhausted(0.01)] * 2, exhausted(37))
+        client = client_of(vendor)
+        with pytest.raises(TryLater) as later:
+            await client.complete(TURNS)
+        await client.close()
+    assert later.value.retry_after_seconds == 37
 
 
 async def test_nobody_at_the_address() -> None:
-    for make in (lambda url: OpenAICompatible(f"{url}/v1", "m", None), lambda url: Gemini("m", KEY, url)):
-        client = make("http://127.0.0.1:9")
+    key = SecretStr("sk-canary-0123456789abcdef")
+    clients: list[ChatModel] = [
+        OpenAICompatible("http://127.0.0.1:9/v1", "m", None),
+        Gemini("m", key, "http://127.0.0.1:9"),
+    ]
+    for client in clients:
         with pytest.raises(TryLater):
             await client.complete(TURNS)
         await client.close()
@@ -114,14 +111,8 @@ async def test_nobody_at_the_address() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}'])
 async def test_garbage_is_refused(body: bytes) -> None:
-    vendor = Vendor(queued=[(200, body, {})])
-    app = web.Application()
-    app.router.add_post("/{path:.*}", vendor.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    client = OpenAICompatible(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", "m", None)
-    with pytest.raises(ProviderRejected, match="unknown shape"):
-        await client.complete(TURNS)
-    await client.close()
-    await runner.cleanup()
+    with FakeChatService(raw=body) as vendor:
+        client = client_of(vendor)
+        with pytest.raises(ProviderRejected, match="unknown shape"):
+            await client.complete(TURNS)
+        await client.close()
