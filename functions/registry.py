@@ -127,8 +127,8 @@ FUNCTIONS: dict[str, Function] = {
             manage_api_keys.ManageApiKeys,
             manage_api_keys.KeysStatus,
             manage_api_keys.handle,
-            _USER,
-            "a key is replaced by itself",
+            _USER_AND_SERVICE,
+            "a key is replaced by itself, and sealed anew only where it was not yet",
             calls_per_minute=10,
         ),
         Function(

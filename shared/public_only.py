@@ -9,7 +9,11 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from shared.errors import ProviderRejected
+from shared.errors import ProviderRejected, ProviderUnavailable
+
+# All that IANA has given out. Python calls NAT64 (64:ff9b::/96), ::127.0.0.1 and fec0::/10 global too, and
+# behind a gateway these are IPv4 addresses of its own network.
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
 def require_public(url: str) -> None:
@@ -20,15 +24,37 @@ def require_public(url: str) -> None:
     except ValueError:
         is_refused = False
     if is_refused:
-        raise ProviderRejected(f"{host} is not a public address.", code="address_not_public")
+        raise _not_public(host)
+
+
+async def require_public_host(url: str) -> None:
+    """Every address of the host is public now. Raises ProviderRejected, or ProviderUnavailable for a name
+    that cannot be looked up.
+
+    For clients whose connections PublicResolver cannot choose; a name may still move afterwards.
+    """
+    host = urlsplit(url).hostname or ""
+    try:
+        found = await aiohttp.ThreadedResolver().resolve(host, 0, socket.AF_UNSPEC)
+    except OSError as error:
+        raise ProviderUnavailable(f"{host} could not be looked up.") from error
+    if not all(is_public(result["host"]) for result in found):
+        raise _not_public(host)
 
 
 def is_public(address: str) -> bool:
     """Whether an address in digits is reachable for everybody. Raises ValueError for a name."""
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv6Address):
-        found = found.ipv4_mapped or found.sixtofour or found
+        embedded = found.ipv4_mapped or found.sixtofour
+        if embedded is None and found not in _GLOBAL_UNICAST:
+            return False
+        found = embedded or found
     return found.is_global and not found.is_multicast
+
+
+def _not_public(host: str) -> ProviderRejected:
+    return ProviderRejected(f"{host} is not a public address.", code="address_not_public")
 
 
 class PublicResolver(AbstractResolver):
