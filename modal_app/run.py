@@ -75,15 +75,10 @@ def _outcome(spec: RunSpec, directory: RunDirectory, reporter: Reporter, stop: S
         return directory.finished_result() or _train_claimed(spec, directory, reporter, stop)
     except Stopped as stopped:
         return _stopped(stopped.reason)
-    except ClaimLost:
-        stop.request(StopReason.CLAIM_LOST)
-        return _stopped(StopReason.CLAIM_LOST)
-    except Refused as refusal:
-        error = RunError(code="claim_refused", message=f"report-training does not take a claim: {refusal}")
-        return RunResult(state=RunState.FAILED, error=error)
-    except Unreachable as trouble:
-        error = RunError(code="callback_unreachable", message=f"report-training does not answer: {trouble}")
-        return RunResult(state=RunState.INTERRUPTED, error=error)
+    except (ClaimLost, Refused, Unreachable) as trouble:
+        if isinstance(trouble, ClaimLost):
+            stop.request(StopReason.CLAIM_LOST)
+        return not_claimed(trouble)[1]
     except Exception as error:  # whatever a library raises, the job must learn why it ended
         log.exception("run_failed")
         return RunResult(state=RunState.FAILED, error=explain(error))
@@ -113,6 +108,17 @@ def _prepare_environment(spec: RunSpec) -> None:
         wanted["OMP_NUM_THREADS"] = "1"  # its matrices are too small to share out
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+
+
+def not_claimed(trouble: ClaimLost | Refused | Unreachable) -> tuple[TrainerExit, RunResult]:
+    """How a trainer ends that did not get the job."""
+    if isinstance(trouble, ClaimLost):
+        return TrainerExit.CLAIM_LOST, _stopped(StopReason.CLAIM_LOST)
+    if isinstance(trouble, Refused):
+        error = RunError(code="claim_refused", message=f"report-training does not take a claim: {trouble}")
+        return TrainerExit.FAILED, RunResult(state=RunState.FAILED, error=error)
+    error = RunError(code="callback_unreachable", message=f"report-training does not answer: {trouble}")
+    return TrainerExit.INTERRUPTED, RunResult(state=RunState.INTERRUPTED, error=error)
 
 
 def _stopped(reason: StopReason) -> RunResult:

@@ -32,12 +32,12 @@ class Refused(Exception):
 class Delivery:
     """Keeps one connection open. Never logs or raises with the token."""
 
-    def __init__(self, callback: Callback) -> None:
+    def __init__(self, callback: Callback, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._url = callback.url
         self._client = httpx.Client(
-            timeout=TIMEOUT_SECONDS,
+            timeout=timeout_seconds,
             headers={"authorization": f"Bearer {callback.token.get_secret_value()}"},
-            trust_env=not _is_loopback(callback.url),  # a proxy cannot reach this machine's loopback
+            trust_env=not is_loopback(callback.url),  # a proxy cannot reach this machine's loopback
         )
 
     def __enter__(self) -> Delivery:
@@ -88,7 +88,8 @@ def _error_code(response: httpx.Response) -> str:
         return "without a code"
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether the address is one of this machine's own."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -116,14 +116,18 @@ class RunDirectory:
         """They are gone: a completed run never goes on, and each is several times the model's size."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def finished_result(self) -> RunResult | None:
-        """The result of an earlier trainer that completed this run, with its artifact still there."""
+    def result(self) -> RunResult | None:
+        """How the latest trainer here ended; None: it did not, or there was none."""
         try:
-            status = RunStatus.model_validate_json(self._status.read_bytes())
+            return RunStatus.model_validate_json(self._status.read_bytes()).result
         except (FileNotFoundError, ValidationError):
             return None
-        completed = status.state == RunState.COMPLETED and self.artifact.is_dir()
-        return status.result if completed else None
+
+    def finished_result(self) -> RunResult | None:
+        """The result of an earlier trainer that completed this run, with its artifact still there."""
+        result = self.result()
+        completed = result is not None and result.state == RunState.COMPLETED and self.artifact.is_dir()
+        return result if completed else None
 
 
 def _sha256(path: Path) -> str:

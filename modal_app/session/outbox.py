@@ -36,13 +36,17 @@ class Outbox:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
-    def claim(self, report: TrainerReport, *, patience_seconds: float) -> None:
-        """The job is ours afterwards. Raises ClaimLost, Stopped, or Unreachable when patience ends."""
+    def claim(self, report: TrainerReport, *, patience_seconds: float) -> int:
+        """The job is ours afterwards; the number up to which everything is stored over there.
+
+        Raises ClaimLost, Stopped, or Unreachable when patience ends.
+        """
         deadline = time.monotonic() + patience_seconds
         delay = FIRST_RETRY_SECONDS
+        accepted_seq = report.seq
         while self._delivery is not None:
             try:
-                self._send([report])
+                accepted_seq = self._send([report])
                 break
             except Unreachable:
                 if time.monotonic() + delay > deadline:
@@ -51,6 +55,7 @@ class Outbox:
             self._stop.check()
             delay = _longer(delay)
         self._thread.start()
+        return accepted_seq
 
     def put(self, report: TrainerReport) -> None:
         """The report will be sent after those before it. Never waits for the network."""

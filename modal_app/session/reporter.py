@@ -37,7 +37,10 @@ class Reporter:
     def claim(self) -> None:
         """This trainer has the job afterwards, and reports flow. Raises ClaimLost, Stopped or Unreachable."""
         report = self._report("claim", send=False)
-        self._outbox.claim(report, patience_seconds=_CLAIM_PATIENCE_SECONDS)
+        stored = self._outbox.claim(report, patience_seconds=_CLAIM_PATIENCE_SECONDS)
+        self._seq = max(
+            self._seq, stored
+        )  # an earlier trainer of this run wrote into a directory that is lost
         self._thread.start()
 
     def say(self, current_step: str, **numbers: float) -> None:

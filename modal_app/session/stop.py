@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
+# Modal sends USR1 when the call is cancelled, INT when it takes the machine away and will run the call again.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
 
 class StopReason(StrEnum):
     """Why a run stops before its last step."""
@@ -55,13 +58,11 @@ class StopSignal:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask for a stop. Does nothing outside the main thread, which alone may."""
+        """TERM and INT interrupt the run, USR1 cancels it. Only in the main thread: no other may do this."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {
-            number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
             yield
         finally:
@@ -69,4 +70,5 @@ class StopSignal:
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self.request(StopReason.INTERRUPTED)
+        cancelled = number == signal.SIGUSR1
+        self.request(StopReason.CANCELLED if cancelled else StopReason.INTERRUPTED)

@@ -79,6 +79,23 @@ class Callback(Record):
     token: SecretStr
 
 
+class Ticket(Record):
+    """All that a trainer in a rented container is started with. It fetches its work with the claim.
+
+    The place that runs it may keep it: it holds no row, no key, and a token for one job and attempt.
+    """
+
+    report_url: str
+    token: SecretStr
+    job_id: UUID
+    attempt: int = Field(ge=1)
+    run_id: UUID
+
+    def for_wire(self) -> dict[str, Any]:
+        """The ticket as JSON values, the token readable: for the one call that starts the trainer."""
+        return {**self.model_dump(mode="json"), "token": self.token.get_secret_value()}
+
+
 class RunSpec(Record):
     """Everything a trainer must know; equal specs give equal runs. Holds no secret."""
 
@@ -173,6 +190,7 @@ class RunResult(Record):
 class TrainerReport(Record):
     """One message of a trainer. `seq` starts at 1 and grows by 1 a report, also over a resume.
 
+    A trainer whose directory was lost goes on after the last number that report-training has stored.
     `events.jsonl` in the run directory holds them all. The network may skip a progress report that a
     newer one replaced; it never skips a claim, an event or a result.
     """
@@ -198,6 +216,19 @@ class ReportBatch(Message):
     attempt: int = Field(ge=1)
     run_id: UUID
     reports: list[TrainerReport] = Field(min_length=1, max_length=100)
+    want_work: bool = Field(default=False, description="Beside a claim: the trainer has a ticket only.")
+    provider_job_id: str | None = Field(
+        default=None, min_length=1, max_length=200, description="What the provider calls this trainer's run."
+    )
+
+
+class TrainerWork(Message):
+    """What the trainer that has the claim is to do."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    spec: RunSpec
+    dataset_url: str = Field(repr=False, description="Opens the training file to who has it, for an hour.")
 
 
 class ReportReceipt(Message):
@@ -208,6 +239,7 @@ class ReportReceipt(Message):
     accepted_seq: int = Field(ge=0, description="Every report up to here is stored.")
     cancel_requested: bool = False
     claimed: bool = True
+    work: TrainerWork | None = Field(default=None, description="Set when it was wanted.")
 
 
 class RunStatus(Record):

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
+from uuid import UUID
 
-from shared.training.spec import ReportBatch, ReportReceipt, TrainerReport
+from shared.training.spec import ReportBatch, ReportReceipt, RunSpec, TrainerReport, TrainerWork
 
 Mood = Literal["well", "away", "deaf", "stolen"]
 
@@ -18,6 +19,7 @@ class Endpoint:
     """Answers as its mood says.
 
     away: 503. deaf: stores, and drops the connection before it answers. stolen: another trainer has the job.
+    With `spec` set it has work for trainers that come with a ticket, and the first of them has the job.
     """
 
     def __init__(self) -> None:
@@ -27,16 +29,32 @@ class Endpoint:
         self.posts = 0
         self.tokens: set[str] = set()
         self.url = ""
+        self.spec: RunSpec | None = None
+        self.rows: bytes | None = None  # what the dataset address answers; None: 404
+        self.downloads = 0
+        self.owner: UUID | None = None
+        self.provider_job_ids: list[str | None] = []  # of each claim
 
     @property
     def kinds(self) -> list[str]:
         return [report.kind for report in self.stored]
 
-    def take(self, body: bytes) -> ReportReceipt:
+    def take(self, body: bytes) -> ReportReceipt | None:
+        """None: another trainer has the job."""
         batch = ReportBatch.model_validate_json(body)
+        self.owner = self.owner or batch.run_id
+        if self.owner != batch.run_id and self.spec is not None:
+            return None
         last = self.stored[-1].seq if self.stored else 0
         self.stored += [report for report in batch.reports if report.seq > last]
-        return ReportReceipt(accepted_seq=self.stored[-1].seq, cancel_requested=self.cancel_requested)
+        work = None
+        if self.spec is not None and batch.want_work:
+            self.provider_job_ids.append(batch.provider_job_id)
+            spec = self.spec.model_copy(update={"run_id": batch.run_id})
+            work = TrainerWork(spec=spec, dataset_url=f"{self.url}/train.jsonl")
+        return ReportReceipt(
+            accepted_seq=self.stored[-1].seq, cancel_requested=self.cancel_requested, work=work
+        )
 
 
 @contextmanager
@@ -55,13 +73,23 @@ def endpoint() -> Iterator[Endpoint]:
             if state.mood == "stolen":
                 return self._answer(409, {"error": {"code": "claim_lost", "message": "", "details": None}})
             receipt = state.take(body)
+            if receipt is None:
+                return self._answer(409, {"error": {"code": "claim_lost", "message": "", "details": None}})
             if state.mood == "deaf":
                 self.close_connection = True
                 return None
-            return self._answer(200, receipt.model_dump(by_alias=True))
+            return self._answer(200, receipt.model_dump(mode="json", by_alias=True))
+
+        def do_GET(self) -> None:
+            state.downloads += 1
+            if state.rows is None:
+                return self._answer(404, {})
+            return self._send(200, state.rows)
 
         def _answer(self, code: int, body: object) -> None:
-            content = json.dumps(body).encode()
+            self._send(code, json.dumps(body).encode())
+
+        def _send(self, code: int, content: bytes) -> None:
             self.send_response(code)
             self.send_header("content-length", str(len(content)))
             self.end_headers()

@@ -125,6 +125,10 @@ def until(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:
         time.sleep(0.002)
 
 
+def spec(run_dir: Path) -> RunSpec:
+    return RunSpec.model_validate_json((run_dir / "spec.json").read_bytes())
+
+
 def status(run_dir: Path) -> RunStatus:
     return RunStatus.model_validate_json((run_dir / "status.json").read_bytes())
 
