@@ -1,15 +1,21 @@
 """report-training: a running trainer says how it is doing.
 
 Progress goes to the row, numbers to training_metrics, events to training_job_events, each once: a
-report that was stored before is skipped by its number. The first report claims the attempt.
+report that was stored before is skipped by its number. The first report claims the attempt. A trainer
+in a rented container has only its ticket then; the answer to its claim holds the work.
 """
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from functions.context import Context
 from shared.errors import Conflict, NotFound, Unauthorized
-from shared.training.spec import ReportBatch, ReportReceipt
+from shared.jobs.spec import run_spec
+from shared.training.spec import ReportBatch, ReportReceipt, TrainerWork
 
+TRAINING_FILES = "training-files"
+_DATASET_URL_SECONDS = 3600
 _NOT_TRAINING = frozenset({"uploading", "validating", "queued"})
 
 
@@ -22,7 +28,8 @@ async def handle(request: ReportBatch, context: Context) -> ReportReceipt:
         trainer.job_id,
         attempt=request.attempt,
         run_id=request.run_id,
-        reports=[report.model_dump(mode="json", exclude={"result"}) for report in request.reports],
+        reports=[report.model_dump(mode="json") for report in request.reports],
+        provider_job_id=request.provider_job_id,
     )
     if answer["outcome"] == "job_not_found":
         raise NotFound("The job of this token does not exist any more.", code="job_not_found")
@@ -30,4 +37,21 @@ async def handle(request: ReportBatch, context: Context) -> ReportReceipt:
         raise Conflict("Another trainer has this job, or it has ended. Stop.", code="claim_lost")
     if answer["has_result"] or answer["status"] in _NOT_TRAINING:
         await context.services.jobs.advance(trainer.job_id)
-    return ReportReceipt(accepted_seq=answer["accepted_seq"], cancel_requested=answer["cancel_requested"])
+    return ReportReceipt(
+        accepted_seq=answer["accepted_seq"],
+        cancel_requested=answer["cancel_requested"],
+        work=await _work(trainer.job_id, request.run_id, context) if request.want_work else None,
+    )
+
+
+async def _work(job_id: UUID, run_id: UUID, context: Context) -> TrainerWork:
+    """The run of this trainer, its rows lying where it can fetch them. Asked again it is the same."""
+    jobs = context.services.jobs
+    job = await jobs.store.get(job_id)
+    file = await jobs.build_training_file(job.dataset_id, job.method)
+    if not file.row_count:
+        raise Conflict("The dataset of this job has no usable pair any more.", code="dataset_empty")
+    path = f"{job.id}/{file.sha256}.jsonl"
+    await context.storage.upload(TRAINING_FILES, path, file.content, "application/jsonl")
+    url = await context.storage.signed_url(TRAINING_FILES, path, expires_in_seconds=_DATASET_URL_SECONDS)
+    return TrainerWork(spec=run_spec(job, file, run_id), dataset_url=url)
