@@ -33,6 +33,9 @@ class Fault:
     hide_seconds: float = 0.0  # create, upload: what was made appears in lists only later
 
 
+FAULT = web.RequestKey("fault", Fault)  # of a request that a fake handles
+
+
 def busy(retry_after_seconds: float) -> Fault:
     """429, turned away before anything happened."""
     return Fault(status=429, headers={"retry-after": f"{retry_after_seconds:g}"})
@@ -42,10 +45,11 @@ class FakeServer:
     """Serves the routes of a subclass: `with FakeOpenAI() as fake: fake.url`.
 
     Runs on a loop and thread of its own, so a test may block. Subclasses list routes as
-    `(method, path, operation, handler)` and read `request["fault"]` where a fault concerns them.
+    `(method, path, operation, handler)` and read `request[FAULT]` where a fault concerns them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, port: int = 0) -> None:  # 0: a free one
+        self._port = port
         self.calls: Counter[str] = Counter()  # by operation
         self.requests: list[tuple[str, str, dict[str, str]]] = []  # method, path with query, headers
         self._faults: dict[str, list[Fault]] = {}
@@ -86,7 +90,7 @@ class FakeServer:
             app.router.add_route(method, path, self._disturbed(operation, handler))
         runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", self._port)
         await site.start()
         port = runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{port}"
@@ -100,7 +104,7 @@ class FakeServer:
             self.requests.append((request.method, request.path_qs, dict(request.headers)))
             waiting = self._faults.get(operation)
             fault = waiting.pop(0) if waiting else Fault()
-            request["fault"] = fault
+            request[FAULT] = fault
             await asyncio.sleep(fault.delay_seconds)
             disturbs = fault.status is not None or fault.hang or fault.reset
             answer = await handler(request) if fault.executed or not disturbs else None
