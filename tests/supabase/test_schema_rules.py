@@ -43,7 +43,7 @@ GRANTS = {
     "webhook_endpoints": {"select"},
     "webhook_secrets": {"select(created_at,endpoint_id,expires_at,id,last_four,project_id)"},
 }
-FUNCTIONS_OF_USERS = {"my_project_role", "my_projects"}
+FUNCTIONS_OF_USERS = {"budget_standing", "my_project_role", "my_projects"}
 
 
 def names(database: Connection, sql: str) -> set[str]:
