@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from tests.shared.providers import harness_local
+from tests.shared.providers import harness_local, harness_openai, harness_together
 from tests.shared.providers.harness import HarnessModule
 
 HARNESSES: dict[str, HarnessModule] = {
     "local": cast(HarnessModule, harness_local),
+    "openai": cast(HarnessModule, harness_openai),
+    "together": cast(HarnessModule, harness_together),
 }

@@ -341,5 +341,5 @@ async def test_a_deleted_model_may_be_deleted_again(harness: Harness) -> None:
 @everyone
 async def test_an_estimate_starts_nothing(harness: Harness) -> None:
     estimate = harness.provider.estimate(harness.spec(), harness.file)
-    assert estimate.cost_usd >= 0
+    assert estimate.cost_usd is None or estimate.cost_usd >= 0
     assert harness.runs() == []
