@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar
 from uuid import UUID, uuid4
 
 from shared.providers.base import ReportedStatus
@@ -26,7 +27,7 @@ class LocalHarness:
     searchable = True
     vendor_statuses = frozenset(RunState)
     # `starting` and `interrupted` say nothing of a trainer that lives: it waits or is started again.
-    meanings: dict[str, ReportedStatus] = {
+    meanings: ClassVar[dict[str, ReportedStatus]] = {
         "starting": "queued",
         "training": "training",
         "completed": "completed",

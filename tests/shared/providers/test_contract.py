@@ -6,9 +6,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
