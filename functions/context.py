@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Literal
 from uuid import UUID
@@ -38,6 +40,7 @@ class Services:
     jobs: JobCore
     providers: Providers
     authenticator: Authenticator
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)  # a test may have another day
 
     @classmethod
     def connect(cls, settings: Settings, *, available: Providers | None = None) -> Services:

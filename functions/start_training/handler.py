@@ -14,15 +14,18 @@ from uuid import UUID, uuid4
 from pydantic import Field, SecretStr, model_validator
 
 from functions.context import Context
-from functions.estimate_training.handler import TrainingOptions, spec_to_estimate
+from functions.estimate_training.plan import TrainingOptions, plan
+from functions.manage_api_keys.handler import check_and_set
 from functions.messages import Response
+from functions.start_training.refusals import not_created, require_room_under_cap, require_time_left
 from shared.datasets.validate import MIN_PAIRS
 from shared.db import Row
-from shared.errors import Conflict, InvalidRequest
+from shared.errors import InvalidRequest
 from shared.providers.base import TrainingProvider
 from shared.providers.registry import choose
+from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
-from shared.training.spec import RunSpec
+from shared.training.spec import Method, RunSpec
 
 
 class StartTraining(TrainingOptions):
@@ -47,6 +50,7 @@ class JobStarted(Response):
     status: str
     version: int
     created: bool
+    warnings: list[str] = Field(default=[], description="What the budget says to a job that it lets through.")
 
 
 async def handle(request: StartTraining, context: Context) -> JobStarted:
@@ -60,27 +64,24 @@ async def handle(request: StartTraining, context: Context) -> JobStarted:
     assert request.dataset_id is not None  # the validator above
     dataset = await context.visible("training_datasets", request.dataset_id, what="dataset", least="editor")
     provider = choose(context.services.providers, request.provider, request.method)
-    file = await _training_file(context, request.dataset_id)
+    file = await _training_file(context, request.dataset_id, request.method)
+    spec, estimate = await plan(request, file, provider, context)
+    require_time_left(context.services, provider.name, spec, file, timeout_seconds=request.timeout_seconds)
+    require_room_under_cap(estimate, request.spend_cap_usd)
     await _require_key(context, provider, request.api_key)
 
-    spec = spec_to_estimate(request, file, provider)
-    row = _row(request, dataset, spec, context.user_id)
-    row["estimated_cost_usd"] = provider.estimate(spec, file).cost_usd
+    row = _row(request, dataset, spec, context.user_id) | _money(request, estimate)
     outcome, answer = await context.services.jobs.store.create(row)
-    if outcome == "dataset_not_ready":
-        raise Conflict(
-            f"The dataset is {answer['status']}. Training starts from a dataset that is ready.",
-            code="dataset_not_ready",
-            details={"status": answer["status"]},
-        )
-    if outcome == "key_reused":
-        raise Conflict(
-            "This idempotencyKey was used for a job with other parameters. Choose a new one.",
-            code="idempotency_key_reused",
-            details={"jobId": answer["job"]["id"]},
-        )
+    if outcome not in ("created", "existing"):
+        raise not_created(outcome, answer)
     job = await context.services.jobs.advance(UUID(answer["job"]["id"]))
-    return JobStarted(job_id=job.id, status=job.status, version=job.version, created=outcome == "created")
+    return JobStarted(
+        job_id=job.id,
+        status=job.status,
+        version=job.version,
+        created=outcome == "created",
+        warnings=answer.get("warnings", []),
+    )
 
 
 def _row(request: StartTraining, dataset: Row, spec: RunSpec, user_id: UUID) -> Row:
@@ -92,6 +93,7 @@ def _row(request: StartTraining, dataset: Row, spec: RunSpec, user_id: UUID) -> 
         "model_name": request.model_name or dataset["name"],
         "training_config": spec.config.model_dump(mode="json"),
         "gpu": request.gpu,
+        "spend_cap_usd": request.spend_cap_usd,
         "timeout_seconds": request.timeout_seconds,
     }
     fingerprint = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
@@ -102,8 +104,19 @@ def _row(request: StartTraining, dataset: Row, spec: RunSpec, user_id: UUID) -> 
     }
 
 
-async def _training_file(context: Context, dataset_id: UUID) -> TrainingFile:
-    file = await context.services.jobs.build_training_file(dataset_id)
+def _money(request: StartTraining, estimate: Estimate) -> Row:
+    """The GPU that was priced and its price, so that the run is what was estimated."""
+    return {
+        "gpu": request.gpu or estimate.gpu,
+        "estimated_cost_usd": estimate.cost_usd,
+        "reserved_usd": estimate.cost_usd_high,
+        "usd_per_second": estimate.usd_per_second,
+        "usd_per_million_tokens": estimate.usd_per_million_tokens,
+    }
+
+
+async def _training_file(context: Context, dataset_id: UUID, method: Method) -> TrainingFile:
+    file = await context.services.jobs.build_training_file(dataset_id, method)
     if file.row_count < MIN_PAIRS:
         raise InvalidRequest(
             f"The dataset has {file.row_count} usable pairs; training needs at least {MIN_PAIRS}.",
@@ -117,10 +130,8 @@ async def _require_key(context: Context, provider: TrainingProvider, api_key: Se
     if provider.key is None:
         return
     if api_key is not None:
-        await context.services.keys.set(context.user_id, provider.key, api_key)
-        return
-    stored = await context.services.keys.status(context.user_id)
-    if provider.key not in {row["provider"] for row in stored}:
+        await check_and_set(context, provider.key, api_key)
+    elif await context.services.keys.open(context.user_id, provider.key) is None:
         raise InvalidRequest(
             f"Training with {provider.name} needs your {provider.key} key. Set it with manage-api-keys.",
             code="api_key_missing",

@@ -57,6 +57,35 @@ def parameter_count(base_model: str) -> int | None:
     return round(float(size[1]) * _UNITS[size[2].upper()]) if size else None
 
 
+# Whose weights nobody else has. gpt2 and gpt-oss are open: they are not meant here.
+_OPENAI_ONLY = re.compile(r"^(ft:|gpt-\d|o\d(-|$)|chatgpt-|davinci-002$|babbage-002$)")
+_OTHERS_ONLY = re.compile(r"^(claude|gemini)-")
+_OPEN_WEIGHTS = frozenset({"local", "modal", "huggingface", "together"})
+_OUR_TRAINER = frozenset({"local", "modal", "huggingface"})
+
+
+def misplaced(base_model: str, provider: str) -> str | None:
+    """Why this base model cannot be trained there, and what was meant; None: nothing speaks against it."""
+    if provider in _OPEN_WEIGHTS and _OPENAI_ONLY.match(base_model):
+        return (
+            f"{base_model} is a model of OpenAI, whose weights nobody else has: {provider} cannot train it."
+            " Take provider 'openai', or an open model such as Qwen/Qwen3-4B."
+        )
+    if provider in _OPEN_WEIGHTS | {"openai"} and _OTHERS_ONLY.match(base_model):
+        return (
+            f"{base_model} cannot be tuned with {provider}: its weights are not public."
+            " Take an open model such as Qwen/Qwen3-4B."
+        )
+    if provider in ("openai", "together") and (base_model == TINY or base_model.startswith("/")):
+        return (
+            f"{base_model} is not a model that {provider} has. Take provider 'local', or one of its models"
+            f" ({'gpt-4.1-mini' if provider == 'openai' else 'Qwen/Qwen3-8B'}, for example)."
+        )
+    if provider in _OUR_TRAINER - {"local"} and base_model.startswith("/"):
+        return f"{base_model} is a path on this machine, which {provider} cannot see. Take a Hub id."
+    return None
+
+
 @dataclass(frozen=True)
 class Defaults:
     """Values that stand in for None in a TrainingConfig."""

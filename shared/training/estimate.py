@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from shared.training import prices
 from shared.training.catalog import parameter_count
@@ -44,6 +45,31 @@ class Estimate:
     usd_per_million_tokens: float | None = None  # None: tokens are not what is billed
     shutdown_date: str | None = None  # YYYY-MM-DD: from then on the base and its fine-tunes do not answer
     closes_date: str | None = None  # YYYY-MM-DD: from then on the provider takes no job
+
+    def held_usd(self, spend_cap_usd: float | None = None) -> float | None:
+        """What a budget holds back for the run: its upper end, at most its cap; None: not known."""
+        bounds = [usd for usd in (self.cost_usd_high, spend_cap_usd) if usd is not None]
+        return min(bounds, default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """As it leaves the house: camelCase, ranges as `{low, high}`."""
+        return {
+            "trainingTokens": self.training_tokens,
+            "billableTokens": self.billable_tokens,
+            "costUsd": self.cost_usd,
+            "costRangeUsd": {"low": self.cost_usd_low, "high": self.cost_usd_high},
+            "durationSeconds": {"low": self.duration_seconds_low, "high": self.duration_seconds_high},
+            "memoryBytes": {"low": self.memory_bytes_low, "high": self.memory_bytes_high},
+            "gpu": self.gpu,
+            "priceUnit": self.price_unit,
+            "usdPerSecond": self.usd_per_second,
+            "usdPerMillionTokens": self.usd_per_million_tokens,
+            "priceSource": self.price_source,
+            "priceDate": self.price_date,
+            "shutdownDate": self.shutdown_date,
+            "closesDate": self.closes_date,
+            "notes": list(self.notes),
+        }
 
 
 def on_this_machine(spec: RunSpec, dataset: TrainingFile) -> Estimate:

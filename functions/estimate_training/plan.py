@@ -1,0 +1,93 @@
+"""The run that would be started, and what it would take. Shared by estimate-training and start-training."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from pydantic import Field
+
+from functions.context import Context
+from functions.messages import Request
+from shared.errors import InvalidRequest, ProviderNotEligible
+from shared.providers.alternatives import alternative, with_alternative
+from shared.providers.base import TrainingProvider
+from shared.training.catalog import TINY, misplaced, resolve
+from shared.training.estimate import Estimate
+from shared.training.files import TrainingFile
+from shared.training.spec import BaseModelId, DatasetFile, Method, RunSpec, TrainingConfig
+
+
+class TrainingOptions(Request):
+    """How and where to train."""
+
+    provider: str = Field(default="local", max_length=40)
+    base_model: BaseModelId = TINY
+    method: Method = "full"
+    training_config: TrainingConfig = TrainingConfig()
+    gpu: str | None = Field(
+        default=None,
+        max_length=40,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9:!+_-]*$",
+        description="As the provider names it; null: chosen for the model.",
+    )
+    spend_cap_usd: float | None = Field(
+        default=None, gt=0, le=100_000, description="A run that has cost this much is stopped."
+    )
+
+
+async def plan(
+    options: TrainingOptions, file: TrainingFile, provider: TrainingProvider, context: Context
+) -> tuple[RunSpec, Estimate]:
+    """What would be started, and what it takes.
+
+    Raises InvalidRequest for a base model of somebody else's, and ProviderNotEligible, with an open model
+    as the alternative, for a provider that trains nothing.
+    """
+    await _require_fitting_base(options, provider, context)
+    spec = spec_to_estimate(options, file, provider)
+    try:
+        return spec, provider.estimate(spec, file)
+    except ProviderNotEligible as error:
+        offer = alternative(context.services.providers, spec, file)
+        raise ProviderNotEligible(
+            error.message, code=error.code, details=with_alternative(error.details, offer)
+        ) from error
+
+
+def spec_to_estimate(options: TrainingOptions, file: TrainingFile, provider: TrainingProvider) -> RunSpec:
+    """The run that would be started, of a job that is not there yet.
+
+    Its config is resolved where our trainer runs; a vendor chooses for itself what is None.
+    """
+    config = options.training_config
+    if provider.runs_our_trainer:
+        config = resolve(config, options.base_model, options.method)
+    return RunSpec(
+        job_id=uuid4(),
+        attempt=1,
+        run_id=uuid4(),
+        base_model=options.base_model,
+        method=options.method,
+        config=config,
+        dataset=DatasetFile(sha256=file.sha256, row_count=file.row_count),
+        gpu=options.gpu,
+    )
+
+
+async def _require_fitting_base(
+    options: TrainingOptions, provider: TrainingProvider, context: Context
+) -> None:
+    reason = misplaced(options.base_model, provider.name)
+    if reason is None and provider.name == "openai" and "/" in options.base_model:
+        keys = await context.services.keys.status(context.user_id)
+        if not any(row["provider"] == "openai" and row["base_url"] for row in keys):
+            reason = (
+                f"{options.base_model} is an open model, which OpenAI does not train. Take provider 'modal',"
+                " 'huggingface' or 'local', or set the key of a service with OpenAI's API and its baseUrl."
+            )
+    if reason is not None:
+        raise InvalidRequest(
+            reason,
+            code="base_model_misplaced",
+            details={"baseModel": options.base_model, "provider": provider.name},
+        )
