@@ -1,0 +1,268 @@
+"""Modal's control plane on loopback: the calls of its gRPC service that it takes to run a function.
+
+The protocol is private to Modal's SDK and was read in modal 1.6.4. Every other call is refused and recorded
+in `unimplemented`, so that an SDK which needs more is noticed.
+
+    lookup  FunctionGet            bind    FunctionBindParams, for another GPU
+    create  FunctionMap            poll    FunctionGetOutputs
+    cancel  FunctionCallCancel
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from grpclib import GRPCError, Status
+from grpclib.server import Server, Stream
+from modal._runtime.execution_context import _set_current_context_ids
+from modal._serialization import deserialize, serialize
+from modal._utils.grpc_utils import CustomProtoStatusDetailsCodec
+from modal_proto import api_pb2
+from modal_proto.api_grpc import ModalClientBase
+
+from tests.fakes.http import Fault
+
+TOKEN_ID, TOKEN_SECRET = "ak-fake-token", "as-canary-secret"
+GenericResult = api_pb2.GenericResult
+# None: it is started and never ends by itself.
+Functions = Mapping[tuple[str, str], Callable[..., Any] | None]
+
+_STATUSES = {
+    400: Status.INVALID_ARGUMENT,
+    401: Status.UNAUTHENTICATED,
+    403: Status.PERMISSION_DENIED,
+    404: Status.NOT_FOUND,
+    409: Status.ABORTED,
+    422: Status.OUT_OF_RANGE,
+    429: Status.RESOURCE_EXHAUSTED,
+    500: Status.INTERNAL,
+    501: Status.UNIMPLEMENTED,
+    503: Status.UNAVAILABLE,
+    504: Status.DEADLINE_EXCEEDED,
+}
+
+
+@dataclass
+class Call:
+    """One call of a function, as Modal keeps it."""
+
+    id: str
+    app: str
+    function: str
+    gpu: str | None  # None: that of the deployed function
+    arguments: tuple[Any, ...]
+    input_bytes: int
+    result: GenericResult | None = None
+    cancels: int = 0
+
+
+class FakeModal:
+    """`with FakeModal({("fineflow", "train"): function}) as fake: fake.url`.
+
+    Functions run as threads of this process, each with the id that `modal.current_function_call_id` says.
+    """
+
+    def __init__(self, functions: Functions) -> None:
+        self.functions = dict(functions)
+        self.runs: dict[str, Call] = {}  # the oldest first
+        self.calls: Counter[str] = Counter()  # by operation, disturbed ones included
+        self.requests: list[tuple[str, Message, dict[str, str]]] = []  # RPC, request, metadata
+        self.unimplemented: list[str] = []
+        self.url = ""
+        self._faults: dict[str, list[Fault]] = {}
+        self._bound: dict[str, tuple[str, str, str | None]] = {}  # function id -> app, function, gpu
+        self._rpcs: dict[str, tuple[str, Callable[[Any], Awaitable[Message]]]] = {
+            "FunctionGet": ("lookup", self._lookup),
+            "FunctionBindParams": ("bind", self._bind),
+            "FunctionMap": ("create", self._create),
+            "FunctionGetOutputs": ("poll", self._poll),
+            "FunctionCallCancel": ("cancel", self._cancel),
+        }
+        self._running: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Transport] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._ready = threading.Event()
+        self._gone = asyncio.Event()
+
+    def disturb(self, operation: str, *faults: Fault) -> None:
+        """The next calls of this operation meet these faults, one each."""
+        self._faults.setdefault(operation, []).extend(faults)
+
+    def end(self, ref: str, status: int, *, value: object = None, exception: str = "") -> None:
+        """The call has ended with this status of GenericResult, known or not."""
+        data = serialize(value) if value is not None else b""
+        self.runs[ref].result = GenericResult(status=status, data=data, exception=exception)
+
+    def __enter__(self) -> FakeModal:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._gone.set)
+        self._thread.join(10)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._run())
+        self._loop.close()
+
+    async def _run(self) -> None:
+        handlers = {name: self._handler(name) for name in ModalClientBase.__abstractmethods__}
+        servicer = type("Servicer", (ModalClientBase,), handlers)()
+        server = Server([servicer], status_details_codec=CustomProtoStatusDetailsCodec())
+        await server.start("127.0.0.1", 0)
+        assert server._server is not None
+        self.url = f"http://127.0.0.1:{server._server.sockets[0].getsockname()[1]}"
+        self._ready.set()
+        await self._gone.wait()
+        server.close()
+        for connection in self._connections:
+            connection.abort()
+        await server.wait_closed()
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def _handler(self, rpc: str) -> Callable[[object, Stream[Any, Any]], Awaitable[None]]:
+        async def handle(_: object, stream: Stream[Any, Any]) -> None:
+            self._connections.add(stream._stream._transport)
+            request = await stream.recv_message()
+            if rpc not in self._rpcs:
+                self.unimplemented.append(rpc)
+                raise GRPCError(Status.UNIMPLEMENTED, f"This control plane has no {rpc}.")
+            operation, answer = self._rpcs[rpc]
+            metadata = {name: str(value) for name, value in (stream.metadata or {}).items()}
+            self.calls[operation] += 1
+            self.requests.append((rpc, request, metadata))
+            waiting = self._faults.get(operation)
+            await self._answer(stream, request, waiting.pop(0) if waiting else Fault(), metadata, answer)
+
+        return handle
+
+    async def _answer(
+        self,
+        stream: Stream[Any, Any],
+        request: Message,
+        fault: Fault,
+        metadata: Mapping[str, str],
+        answer: Callable[[Any], Awaitable[Message]],
+    ) -> None:
+        await asyncio.sleep(fault.delay_seconds)
+        if (metadata.get("x-modal-token-id"), metadata.get("x-modal-token-secret")) != (
+            TOKEN_ID,
+            TOKEN_SECRET,
+        ):
+            raise GRPCError(Status.UNAUTHENTICATED, "Token validation failed.")
+        disturbs = fault.status is not None or fault.hang or fault.reset
+        response = await answer(request) if fault.executed or not disturbs else None
+        if fault.hang:
+            await asyncio.sleep(3600)
+        if fault.reset:
+            stream._stream._transport.abort()
+            await asyncio.sleep(3600)  # until this stream is noticed to be gone
+        if fault.status is not None:
+            raise _refusal(fault)
+        assert response is not None
+        await stream.send_message(response)
+
+    async def _lookup(self, request: api_pb2.FunctionGetRequest) -> Message:
+        if (request.app_name, request.object_tag) not in self.functions:
+            raise GRPCError(Status.NOT_FOUND, f"App {request.app_name} has no {request.object_tag}.")
+        function = api_pb2.Function(function_name=request.object_tag)
+        ranked = api_pb2.FunctionData.RankedFunction(rank=0, function=function)
+        return api_pb2.FunctionGetResponse(
+            function_id=self._function_id(request.app_name, request.object_tag, None),
+            function=api_pb2.FunctionData(function_name=request.object_tag, ranked_functions=[ranked]),
+            handle_metadata=_metadata(request.object_tag),
+        )
+
+    async def _bind(self, request: api_pb2.FunctionBindParamsRequest) -> Message:
+        app, name, _ = self._bound[request.function_id]
+        gpu = request.function_options.resources.gpu_config
+        named = gpu.gpu_type if gpu.count == 1 else f"{gpu.gpu_type}:{gpu.count}"
+        return api_pb2.FunctionBindParamsResponse(
+            bound_function_id=self._function_id(app, name, named), handle_metadata=_metadata(name)
+        )
+
+    async def _create(self, request: api_pb2.FunctionMapRequest) -> Message:
+        app, name, gpu = self._bound[request.function_id]
+        (item,) = request.pipelined_inputs
+        arguments, _ = deserialize(item.input.args, None)
+        call = Call(f"fc-{len(self.runs) + 1:06}", app, name, gpu, arguments, len(item.input.args))
+        self.runs[call.id] = call
+        function = self.functions[app, name]
+        if function is not None:
+            task = self._loop.create_task(self._execute(call, function))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        put = api_pb2.FunctionPutInputsResponseItem(idx=0, input_id=f"in-{call.id}")
+        return api_pb2.FunctionMapResponse(function_call_id=call.id, pipelined_inputs=[put])
+
+    async def _execute(self, call: Call, function: Callable[..., Any]) -> None:
+        def run() -> Any:
+            _set_current_context_ids([f"in-{call.id}"], [call.id], [""])
+            return function(*call.arguments)
+
+        try:
+            value = await asyncio.to_thread(run)
+        except Exception as error:
+            result = GenericResult(
+                status=GenericResult.GENERIC_STATUS_FAILURE, exception=repr(error), data=serialize(error)
+            )
+        else:
+            result = GenericResult(status=GenericResult.GENERIC_STATUS_SUCCESS, data=serialize(value))
+        call.result = call.result or result
+
+    async def _poll(self, request: api_pb2.FunctionGetOutputsRequest) -> Message:
+        result = self._call(request.function_call_id).result
+        if result is None:
+            return api_pb2.FunctionGetOutputsResponse(num_unfinished_inputs=1)
+        output = api_pb2.FunctionGetOutputsItem(idx=0, result=result, data_format=api_pb2.DATA_FORMAT_PICKLE)
+        return api_pb2.FunctionGetOutputsResponse(outputs=[output])
+
+    async def _cancel(self, request: api_pb2.FunctionCallCancelRequest) -> Message:
+        call = self._call(request.function_call_id)
+        call.cancels += 1
+        if call.result is None:
+            call.result = GenericResult(
+                status=GenericResult.GENERIC_STATUS_TERMINATED, exception="Input was cancelled by user"
+            )
+        return Empty()
+
+    def _call(self, ref: str) -> Call:
+        if ref not in self.runs:
+            raise GRPCError(Status.NOT_FOUND, f"Function call {ref} not found.")
+        return self.runs[ref]
+
+    def _function_id(self, app: str, name: str, gpu: str | None) -> str:
+        for known, bound in self._bound.items():
+            if bound == (app, name, gpu):
+                return known
+        new = f"fu-{len(self._bound) + 1:06}"
+        self._bound[new] = (app, name, gpu)
+        return new
+
+
+def _metadata(name: str) -> api_pb2.FunctionHandleMetadata:
+    return api_pb2.FunctionHandleMetadata(
+        function_name=name,
+        function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION,
+        supported_input_formats=[api_pb2.DATA_FORMAT_PICKLE, api_pb2.DATA_FORMAT_CBOR],
+        supported_output_formats=[api_pb2.DATA_FORMAT_PICKLE, api_pb2.DATA_FORMAT_CBOR],
+    )
+
+
+def _refusal(fault: Fault) -> GRPCError:
+    assert fault.status is not None
+    message = (fault.body or {}).get("error", {}).get("message", "injected")
+    wait = fault.headers.get("retry-after")
+    details = [api_pb2.RPCRetryPolicy(retry_after_secs=float(wait))] if wait else None
+    return GRPCError(_STATUSES[fault.status], message, details)
