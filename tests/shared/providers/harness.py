@@ -41,6 +41,7 @@ class Harness(Protocol):
     name: str
     provider: TrainingProvider
     key: OpenedKey | None  # None: the provider needs none
+    deployment_secret: str  # instead of a key, where there are errors that could quote one
     searchable: bool  # False: the vendor has no list, so `find` cannot know what start did not return
     vendor_statuses: frozenset[str]  # the published enum, from the SDK's own type where it has one
     meanings: Mapping[str, ReportedStatus]  # what each of them must be reported as
