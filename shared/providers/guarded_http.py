@@ -1,26 +1,31 @@
-"""An HTTP client for addresses that users chose: it reaches public addresses over TLS and nothing else.
+"""HTTP for SDKs that talk through httpx2: fast under load, and guarded where users chose the address.
 
-A stored key goes to the host that it was stored for and to no other: a name is resolved once for each
-connection, that very address is connected to, and redirects are not followed.
+A stored key goes to the host that it was stored for and to no other. To an address that a user chose
+only TLS is spoken, its name is resolved for each connection, that very address is connected to when it
+is public, and redirects are never followed.
+
+The connections are aiohttp's. httpx2's own pool looks through all of them at every request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import httpcore2
+import aiohttp
 import httpx2
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from shared.errors import ProviderRejected
-from shared.public_only import is_public
+from shared.public_only import is_public, require_public
 
-MOST_ANSWER_BYTES = 32 * 2**20  # of one answer; the largest, a list of a hundred jobs, has about a quarter MB
-_MOST_CONNECTIONS = 200
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MOST_ANSWER_BYTES = 32 * 2**20  # the largest, a list of a hundred jobs, has about a quarter of a MB
+_MOST_CONNECTIONS = 500
 
 
 def require_https(url: str) -> None:
@@ -31,15 +36,21 @@ def require_https(url: str) -> None:
             "The address of a provider begins with https:// and has no user name. Set it again with the key.",
             code="address_not_allowed",
         )
+    require_public(url)
 
 
-def public_client(timeout_seconds: float) -> httpx2.AsyncClient:
-    """A client whose every connection goes to a public address. Raises ProviderRejected for others."""
+def http_client(timeout_seconds: float, *, public_only: bool) -> httpx2.AsyncClient:
+    """A client for the running event loop; `public_only`: every connection goes to a public address.
+
+    A call to another one raises ProviderRejected. Answers are read whole, up to 32 MB.
+    """
+    # Compressed, a small answer could become a huge one; so from strangers none is asked for or taken.
+    headers = {"accept-encoding": "identity"} if public_only else {}
     return httpx2.AsyncClient(
-        transport=_PublicTransport(),
+        transport=_Transport(public_only=public_only),
         timeout=timeout_seconds,
         follow_redirects=False,
-        headers={"accept-encoding": "identity"},  # so that the limit counts what is read
+        headers=headers,
     )
 
 
@@ -53,93 +64,78 @@ async def public_addresses(host: str, port: int) -> list[str]:
     return addresses
 
 
-class _PublicBackend(httpcore2.AsyncNetworkBackend):
-    """Connects to the addresses that were looked at. TLS still asks for the name."""
+class _PublicAddresses(AbstractResolver):
+    """Gives a connection the addresses that were looked at. TLS still asks for the name."""
 
-    def __init__(self) -> None:
-        self._inner = httpcore2.AnyIOBackend()
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in await public_addresses(host, port)
+        ]
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  # httpcore2's interface
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        try:
-            addresses = await public_addresses(host, port)
-        except OSError as error:
-            raise httpcore2.ConnectError(f"{host} has no address: {error.strerror}") from error
-        for address in addresses[:-1]:
-            with suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-        return await self._inner.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    async def close(self) -> None: ...
 
 
-class _PublicTransport(httpx2.AsyncBaseTransport):
-    """httpx2's own transport cannot be given a network backend; this one can do no more than is needed."""
+class _Transport(httpx2.AsyncBaseTransport):
+    """Sends httpx2's requests over a session of aiohttp."""
 
-    def __init__(self) -> None:
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=httpx2.create_ssl_context(),
-            max_connections=_MOST_CONNECTIONS,
-            max_keepalive_connections=20,
-            keepalive_expiry=5.0,
-            network_backend=_PublicBackend(),
+    def __init__(self, *, public_only: bool) -> None:
+        connector = aiohttp.TCPConnector(
+            limit=_MOST_CONNECTIONS,
+            use_dns_cache=not public_only,
+            resolver=_PublicAddresses() if public_only else None,
         )
+        # A proxy of the environment resolves names by itself, past the guard.
+        self._session = aiohttp.ClientSession(
+            connector=connector, auto_decompress=False, trust_env=not public_only
+        )
+        self._public_only = public_only
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        assert isinstance(request.stream, httpx2.AsyncByteStream)
-        url = httpcore2.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        )
-        sent = httpcore2.Request(
-            request.method,
-            url,
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=request.extensions,
+        url = str(request.url)
+        if self._public_only:
+            require_public(url)  # a host in digits is not resolved
+        limits: Mapping[str, float | None] = request.extensions.get("timeout", {})
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=limits.get("connect"), sock_read=limits.get("read")
         )
         try:
-            answer = await self._pool.handle_async_request(sent)
-        except httpcore2.TimeoutException as error:
-            raise httpx2.TimeoutException(str(error), request=request) from error
-        assert isinstance(answer.stream, AsyncIterable)
-        response = httpx2.Response(
-            answer.status,
-            headers=answer.headers,
-            stream=_Limited(answer.stream),
-            extensions=answer.extensions,
+            async with self._session.request(
+                request.method,
+                url,
+                headers=request.headers.multi_items(),
+                data=await request.aread() or None,
+                allow_redirects=False,
+                timeout=timeout,
+            ) as answer:
+                content = await _read(answer)
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("no answer in time", request=request) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx2.NetworkError(type(error).__name__, request=request) from error
+        if self._public_only and answer.headers.get("content-encoding", "identity") != "identity":
+            raise httpx2.DecodingError("a compressed answer, although none was asked for", request=request)
+        return httpx2.Response(
+            answer.status, headers=list(answer.raw_headers), content=content, request=request
         )
-        if response.headers.get("content-encoding", "identity") != "identity":
-            await response.aclose()
-            raise httpx2.DecodingError("An answer was compressed although none was asked for.")
-        return response
 
     async def aclose(self) -> None:
-        await self._pool.aclose()
+        await self._session.close()
 
 
-class _Limited(httpx2.AsyncByteStream):
-    def __init__(self, stream: AsyncIterable[bytes]) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for piece in self._stream:
-            size += len(piece)
-            if size > MOST_ANSWER_BYTES:
-                raise ProviderRejected("The provider's answer has no end.", code="provider_answer_too_large")
-            yield piece
-
-    async def aclose(self) -> None:
-        close = getattr(self._stream, "aclose", None)
-        if close is not None:
-            await close()
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    async for piece in answer.content.iter_any():
+        content += piece
+        if len(content) > MOST_ANSWER_BYTES:
+            raise ProviderRejected("The provider's answer has no end.", code="provider_answer_too_large")
+    return bytes(content)

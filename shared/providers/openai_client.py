@@ -102,7 +102,11 @@ class OpenAIClient:
         try:
             async with asyncio.timeout(seconds or self.timeout_seconds):
                 async for attempt in stamina.retry_context(
-                    on=_worth_repeating, attempts=attempts, timeout=None, wait_initial=0.1, wait_max=1.0
+                    on=_worth_repeating,
+                    attempts=attempts,
+                    timeout=None,
+                    wait_initial=0.05,
+                    wait_jitter=0.1,
                 ):
                     with attempt:
                         return await _translated(call, sdk, missing, shape, needs)
@@ -157,22 +161,15 @@ class OpenAIClient:
             await client.aclose()
 
     def _http(self, base_url: str | None) -> httpx2.AsyncClient:
-        import httpx2
+        from shared.providers.guarded_http import http_client, require_https
 
-        from shared.providers.guarded_http import public_client, require_https
-
-        guarded = base_url is not None and not self._allow_private_addresses
-        if guarded and base_url is not None:
+        public_only = base_url is not None and not self._allow_private_addresses
+        if public_only and base_url is not None:
             require_https(base_url)
         clients = self._clients.setdefault(asyncio.get_running_loop(), {})
-        if guarded not in clients:
-            limits = httpx2.Limits(max_connections=200, max_keepalive_connections=100)
-            clients[guarded] = (
-                public_client(self.timeout_seconds)
-                if guarded
-                else httpx2.AsyncClient(timeout=self.timeout_seconds, limits=limits, follow_redirects=False)
-            )
-        return clients[guarded]
+        if public_only not in clients:
+            clients[public_only] = http_client(self.timeout_seconds, public_only=public_only)
+        return clients[public_only]
 
 
 def _page_after(fetch: Fetch, after: str | Omit) -> Callable[[AsyncOpenAI], Awaitable[Any]]:
