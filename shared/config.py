@@ -16,7 +16,12 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 class Settings(BaseSettings):
     """What a deployment may set; the field name in capitals is the variable, unless an alias is given."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,  # a secret that is too short is a secret all the same
+    )
 
     supabase_url: str = Field(description="Base address of the project, without a path.")
     supabase_publishable_key: str = Field(

@@ -23,7 +23,6 @@ from shared.errors import FineFlowError
 
 _NONCE_BYTES = 12  # what GCM is specified for
 # A provider key, the secret of a provider's webhooks, the secret of a webhook endpoint of ours.
-# A provider key, what that provider signs its webhooks with, what we sign ours with.
 Purpose = Literal["v1", "v1/webhook", "v1/endpoint"]
 
 

@@ -3,17 +3,11 @@
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-import httpx
 import pytest
-from pydantic import SecretStr
 
-from devstack.secrets_file import load_secrets
 from devstack.up import Stack
-from functions.context import Services
-from functions.entry import create_app
-from shared.config import Settings
 from shared.errors import ProviderUnavailable
-from tests.functions.world import World, make_world, undisturbed
+from tests.functions.world import World, make_world, own_functions, undisturbed
 from tests.shared.providers.scripted import ScriptedProvider
 
 KEY = "sk-canary-start-training-0001"
@@ -22,33 +16,17 @@ KEY = "sk-canary-start-training-0001"
 @pytest.fixture
 async def world(stack: Stack) -> AsyncIterator[World]:
     """The stack's own database, behind functions that know a provider with a key."""
-    secrets = load_secrets(stack.data_dir)
-    settings = Settings(
-        supabase_url=stack.url,
-        supabase_publishable_key=stack.publishable_key,
-        supabase_secret_key=SecretStr(stack.secret_key),
-        supabase_jwt_secret=SecretStr(stack.jwt_secret),
-        api_key_encryption_secret=secrets.api_key_encryption_secret,
-        function_secret=secrets.function_secret,
-        data_dir=stack.data_dir,
-    )
     available = {
         "needs-key": ScriptedProvider(
             name="needs-key", key="openai", start_error=ProviderUnavailable("nobody there")
         )
     }
-    app = create_app(settings, available=available)
-    app.state.services = services = Services.connect(settings, available=available)
     async with make_world(stack) as made:
         with undisturbed(made):
-            async with httpx.AsyncClient(
-                transport=httpx.ASGITransport(app), base_url="http://functions"
-            ) as http:
-                made.http = http
-                yield made
+            async with own_functions(made, available=available) as here:
+                yield here
             # The stack does not know this provider.
             made.rows("update public.training_jobs set status = 'cancelled' where provider = 'needs-key'")
-    await services.http.aclose()
 
 
 async def test_without_a_key_nothing_starts(world: World) -> None:

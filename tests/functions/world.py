@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import psycopg
+from pydantic import SecretStr
 
+from devstack.secrets_file import load_secrets
 from devstack.up import Stack
+from functions.context import Services
+from functions.entry import create_app
+from shared.config import Settings
+from shared.providers.registry import Providers
 
 PASSWORD = "correct-horse-battery"
 
@@ -124,3 +130,29 @@ async def make_world(stack: Stack) -> AsyncIterator[World]:
             dataset_small=make_dataset(stack, project, pairs=9),
             dataset_generating=make_dataset(stack, project, pairs=12, status="draft"),
         )
+
+
+@asynccontextmanager
+async def own_functions(
+    world: World, *, available: Providers | None = None, **changed: Any
+) -> AsyncIterator[World]:
+    """The same world behind functions in this process: with these providers, and other settings."""
+    secrets = load_secrets(world.stack.data_dir)
+    settings = Settings(
+        **{
+            "supabase_url": world.stack.url,
+            "supabase_publishable_key": world.stack.publishable_key,
+            "supabase_secret_key": SecretStr(world.stack.secret_key),
+            "supabase_jwt_secret": SecretStr(world.stack.jwt_secret),
+            "api_key_encryption_secret": secrets.api_key_encryption_secret,
+            "function_secret": secrets.function_secret,
+            "data_dir": world.stack.data_dir,
+        }
+        | changed
+    )
+    app = create_app(settings, available=available)
+    app.state.services = services = Services.connect(settings, available=available)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://functions") as http:
+        yield replace(world, http=http)
+    await services.http.aclose()
