@@ -1,4 +1,7 @@
-"""Who calls: a user with a token of Supabase Auth, the service with its secret, or a trainer."""
+"""Who calls: a user with a token of Supabase Auth, the service with its secret, or a trainer.
+
+A provider shows a signature instead, which provider-webhook checks.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,12 @@ class CallerKind(StrEnum):
     USER = "user"
     SERVICE = "service"  # row events, schedules and functions among themselves
     TRAINER = "trainer"
+    PROVIDER = "provider"  # whoever signs with a secret that a user has stored; the function itself checks
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody whose word was checked."""
+    """Somebody whose word was checked; a provider's is checked by the function that is called."""
 
     kind: CallerKind
     user_id: UUID | None = None  # set for users

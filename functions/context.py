@@ -15,7 +15,7 @@ from functions.auth import Authenticator, Caller
 from shared.config import Settings
 from shared.datasets.store import build_training_file
 from shared.db import Database, Row, http_client
-from shared.errors import Forbidden, NotFound, Unauthorized
+from shared.errors import Forbidden, NotFound, RateLimited, Unauthorized
 from shared.jobs.advance import JobCore
 from shared.jobs.store import JobStore
 from shared.jobs.token import TrainerTokens
@@ -23,6 +23,7 @@ from shared.keys.crypto import KeySealer
 from shared.keys.store import KeyStore
 from shared.providers.registry import Providers, providers
 from shared.storage import Storage
+from shared.webhooks.store import WebhookStore
 
 Role = Literal["viewer", "editor", "owner"]
 _ROLES: tuple[Role, ...] = ("viewer", "editor", "owner")
@@ -37,10 +38,20 @@ class Services:
     db: Database
     storage: Storage
     keys: KeyStore
+    webhooks: WebhookStore
     jobs: JobCore
     providers: Providers
     authenticator: Authenticator
     now: Callable[[], datetime] = lambda: datetime.now(UTC)  # a test may have another day
+
+    async def count_call(self, key: str, limit: int) -> None:
+        """The call is counted for this key. Raises RateLimited when there were `limit` within a minute."""
+        wait_seconds: int = await self.db.call("take_rate_limit", key=key, limit=limit, window_seconds=60)
+        if wait_seconds:
+            raise RateLimited(
+                f"More than {limit} calls a minute. Try again in {wait_seconds} s.",
+                retry_after_seconds=wait_seconds,
+            )
 
     @classmethod
     def connect(cls, settings: Settings, *, available: Providers | None = None) -> Services:
@@ -49,14 +60,16 @@ class Services:
         key = settings.supabase_secret_key.get_secret_value()
         db = Database(settings.supabase_url, api_key=key, bearer=key, http=http)
         tokens = TrainerTokens(*settings.encryption_secrets)
+        sealer = KeySealer(*settings.encryption_secrets)
         available = available if available is not None else providers(settings)
-        keys = KeyStore(db, KeySealer(*settings.encryption_secrets))
+        keys = KeyStore(db, sealer)
         return cls(
             settings=settings,
             http=http,
             db=db,
             storage=Storage(settings.supabase_url, api_key=key, bearer=key, http=http),
             keys=keys,
+            webhooks=WebhookStore(db, sealer),
             jobs=JobCore(
                 store=JobStore(db),
                 providers=available,

@@ -1,28 +1,22 @@
-"""The functions as one ASGI app: `uvicorn functions.entry:app`. The only file that knows the web framework.
-
-Every request takes the same way: body limit, who calls, how often, what is asked, then the handler.
+"""The functions as one ASGI app: `uvicorn functions.entry:app`. With routes.py the only file that knows
+the web framework.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
-import structlog
-from fastapi import Body, Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPBearer
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from functions.auth import SECRET_HEADER, Caller, CallerKind
 from functions.body_limit import BodyLimit
-from functions.context import Context, Services
-from functions.messages import ErrorBody
-from functions.registry import FUNCTIONS, Function
+from functions.context import Services
+from functions.routes import PREFIX, add_functions
 from shared.config import Settings
 from shared.config import settings as read_settings
 from shared.db import APIError
@@ -30,14 +24,11 @@ from shared.errors import FineFlowError, InvalidRequest, NotFound, RateLimited
 from shared.log import configure, logger, redact
 from shared.providers.registry import Providers
 
-PREFIX = "/functions/v1"
-# What supabase-js 2.119 sends from a browser, the trace headers included.
+# What supabase-js 2.119 sends from a browser, the trace headers included; what resumes a stream of events.
 _HEADERS = [
     "authorization", "x-client-info", "apikey", "content-type", "x-retry-count", "x-region",
-    "traceparent", "tracestate", "baggage",
+    "traceparent", "tracestate", "baggage", "last-event-id",
 ]  # fmt: skip
-# For the description only: who calls is checked in _admitted, which also knows the secret of the service.
-_BEARER = HTTPBearer(scheme_name="bearer", description="An access token of Supabase Auth.", auto_error=False)
 _log = logger("functions")
 
 
@@ -59,10 +50,7 @@ def create_app(settings: Settings, *, available: Providers | None = None) -> Fas
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
     )
-    for function in FUNCTIONS.values():
-        _add(app, function)
-    app.add_api_route(f"{PREFIX}/", _index, include_in_schema=False)
-    app.add_api_route(f"{PREFIX}/health", _health, include_in_schema=False)
+    add_functions(app)
     _add_error_handlers(app)
     app.add_middleware(BodyLimit, limit_bytes=settings.request_body_limit_bytes)
     app.add_middleware(
@@ -73,70 +61,6 @@ def create_app(settings: Settings, *, available: Providers | None = None) -> Fas
         expose_headers=["retry-after"],
     )
     return app
-
-
-def _add(app: FastAPI, function: Function) -> None:
-    async def endpoint(request: Request, body: Any, caller: Any) -> BaseModel:
-        structlog.contextvars.bind_contextvars(function=function.name, caller=caller.kind.value)
-        return await function.handle(body, Context(request.app.state.services, caller))
-
-    # FastAPI reads annotations; these are known only here.
-    endpoint.__annotations__ = {
-        "request": Request,
-        "body": Annotated[function.request, Body()],
-        "caller": Annotated[Caller, Depends(_admitted(function))],
-        "return": function.response,
-    }
-    app.add_api_route(
-        f"{PREFIX}/{function.name}",
-        endpoint,
-        methods=["POST"],
-        status_code=function.status,
-        name=function.name,
-        operation_id=function.name,
-        summary=(function.handle.__doc__ or "").strip().splitlines()[0],
-        description=f"Called by: {', '.join(sorted(function.callers))}. A second delivery is harmless: "
-        f"{function.redelivery}.",
-        dependencies=[Depends(_BEARER)],
-        responses={"default": {"description": "What went wrong.", "model": ErrorBody}},
-    )
-
-
-def _admitted(function: Function) -> Callable[[Request], Any]:
-    async def admit(request: Request) -> Caller:
-        services: Services = request.app.state.services
-        caller = await services.authenticator.caller(
-            function.callers, request.headers.get("authorization"), request.headers.get(SECRET_HEADER)
-        )
-        if caller.kind == CallerKind.USER:
-            limit = function.calls_per_minute or services.settings.rate_limit_per_minute
-            await _count(services, f"{function.name}:{caller.user_id}", limit)
-        return caller
-
-    return admit
-
-
-async def _count(services: Services, key: str, limit: int) -> None:
-    wait_seconds: int = await services.db.call("take_rate_limit", key=key, limit=limit, window_seconds=60)
-    if wait_seconds:
-        raise RateLimited(
-            f"More than {limit} calls a minute. Try again in {wait_seconds} s.",
-            retry_after_seconds=wait_seconds,
-        )
-
-
-async def _health() -> dict[str, str]:
-    return {"status": "ok"}
-
-
-async def _index() -> dict[str, Any]:
-    return {
-        "openapi": f"{PREFIX}/openapi.json",
-        "functions": [
-            {"name": f.name, "callers": sorted(f.callers), "secondDelivery": f.redelivery}
-            for f in FUNCTIONS.values()
-        ],
-    }
 
 
 def _answer(error: FineFlowError) -> JSONResponse:

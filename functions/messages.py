@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+
+Query = TypeVar("Query", bound=BaseModel)
 
 
 class Request(BaseModel):
@@ -27,6 +31,15 @@ class Response(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, protected_namespaces=()
     )
+
+
+@dataclass(frozen=True)
+class Signed(Generic[Query]):
+    """A message whose bytes are signed: nobody has parsed it, and nobody has checked it yet."""
+
+    query: Query  # what stands in the address
+    body: bytes
+    headers: Mapping[str, str]  # names in lower case
 
 
 class Error(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,13 +13,17 @@ from functions.auth import CallerKind
 from functions.cancel_training import handler as cancel_training
 from functions.chat import handler as chat
 from functions.context import Context
+from functions.deliver_webhooks import handler as deliver_webhooks
 from functions.estimate_training import handler as estimate_training
 from functions.export_dataset import handler as export_dataset
 from functions.generate_dataset import handler as generate_dataset
+from functions.job_events import handler as job_events
 from functions.manage_api_keys import handler as manage_api_keys
 from functions.manage_models import handler as manage_models
+from functions.manage_webhooks import handler as manage_webhooks
 from functions.poll_training import handler as poll_training
 from functions.process_document import handler as process_document
+from functions.provider_webhook import handler as provider_webhook
 from functions.report_training import handler as report_training
 from functions.start_training import handler as start_training
 from functions.validate_dataset import handler as validate_dataset
@@ -27,6 +32,16 @@ from shared.training.spec import ReportBatch, ReportReceipt
 _USER = frozenset({CallerKind.USER})
 _USER_AND_SERVICE = frozenset({CallerKind.USER, CallerKind.SERVICE})
 _TRAINER = frozenset({CallerKind.TRAINER})
+_SERVICE = frozenset({CallerKind.SERVICE})
+_PROVIDER = frozenset({CallerKind.PROVIDER})
+
+
+class Shape(StrEnum):
+    """How a function is asked and answers."""
+
+    JSON = "json"  # handle(request, context) -> response
+    STREAM = "stream"  # handle(request, context) -> lines of server-sent events; None: there are no more
+    SIGNED = "signed"  # handle(Signed(request, body, headers), context) -> response
 
 
 @dataclass(frozen=True)
@@ -36,13 +51,14 @@ class Function:
     name: str
     request: type[BaseModel]
     response: type[BaseModel]
-    handle: Callable[[Any, Context], Awaitable[BaseModel]]
+    handle: Callable[[Any, Context], Awaitable[Any]]
     callers: frozenset[CallerKind]
     redelivery: str
     """Why a second delivery of the same call is harmless."""
     calls_per_minute: int | None = None
     """A user's limit; None: the default of the settings."""
     status: int = 200
+    shape: Shape = Shape.JSON
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -138,6 +154,41 @@ FUNCTIONS: dict[str, Function] = {
             manage_models.handle,
             _USER,
             "the name points at the same model again; history shows both",
+        ),
+        Function(
+            "job-events",
+            job_events.JobEvents,
+            job_events.JobEvent,
+            job_events.handle,
+            _USER,
+            "it reads; what was seen already is not told again",
+            shape=Shape.STREAM,
+        ),
+        Function(
+            "manage-webhooks",
+            manage_webhooks.ManageWebhooks,
+            manage_webhooks.Webhooks,
+            manage_webhooks.handle,
+            _USER,
+            "an address may be listed twice and then hears everything twice; all else sets what is set",
+            calls_per_minute=30,
+        ),
+        Function(
+            "deliver-webhooks",
+            deliver_webhooks.DeliverWebhooks,
+            deliver_webhooks.Delivered,
+            deliver_webhooks.handle,
+            _SERVICE,
+            "each delivery is claimed under a lease, and receivers know its id",
+        ),
+        Function(
+            "provider-webhook",
+            provider_webhook.ProviderWebhook,
+            provider_webhook.Received,
+            provider_webhook.handle,
+            _PROVIDER,
+            "its id is unique in the inbox; it only makes us look at the job",
+            shape=Shape.SIGNED,
         ),
         Function(
             "chat",

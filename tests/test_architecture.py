@@ -18,6 +18,7 @@ FLOORS = {
     "shared.datasets": 5,
     "shared.models": 5,
     "shared.providers": 5,
+    "shared.webhooks": 5,
     "shared.keys": 4,
     "shared.documents": 3,
     "shared.training": 3,

@@ -1,7 +1,7 @@
 """The description of the functions is whole, and says the same as the table."""
 
 from devstack.up import Stack
-from functions.registry import FUNCTIONS
+from functions.registry import FUNCTIONS, Shape
 from tests.functions.world import make_world
 
 
@@ -12,8 +12,9 @@ async def test_every_function_is_described(stack: Stack) -> None:
     assert {entry["name"] for entry in index["functions"]} == set(FUNCTIONS)
     assert {path.removeprefix("/functions/v1/") for path in described["paths"]} == set(FUNCTIONS)
     assert described["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
-    for path in described["paths"].values():
-        assert path["post"]["security"] == [{"bearer": []}]
+    for name, path in described["paths"].items():
+        is_signed = FUNCTIONS[name.removeprefix("/functions/v1/")].shape == Shape.SIGNED
+        assert path["post"]["security"] == [{"signature" if is_signed else "bearer": []}]
         assert path["post"]["responses"]["default"]["content"]["application/json"]["schema"]
 
 
