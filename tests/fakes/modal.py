@@ -60,6 +60,7 @@ class Call:
     arguments: tuple[Any, ...]
     input_bytes: int
     result: GenericResult | None = None
+    is_expired: bool = False  # its result was thrown away
     cancels: int = 0
 
 
@@ -222,10 +223,11 @@ class FakeModal:
         call.result = call.result or result
 
     async def _poll(self, request: api_pb2.FunctionGetOutputsRequest) -> Message:
-        result = self._call(request.function_call_id).result
-        if result is None:
-            return api_pb2.FunctionGetOutputsResponse(num_unfinished_inputs=1)
-        output = api_pb2.FunctionGetOutputsItem(idx=0, result=result, data_format=api_pb2.DATA_FORMAT_PICKLE)
+        call = self._call(request.function_call_id)
+        if call.result is None or call.is_expired:
+            return api_pb2.FunctionGetOutputsResponse(num_unfinished_inputs=int(not call.is_expired))
+        pickled = api_pb2.DATA_FORMAT_PICKLE
+        output = api_pb2.FunctionGetOutputsItem(idx=0, result=call.result, data_format=pickled)
         return api_pb2.FunctionGetOutputsResponse(outputs=[output])
 
     async def _cancel(self, request: api_pb2.FunctionCallCancelRequest) -> Message:
