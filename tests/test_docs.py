@@ -6,10 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 from devstack.node_tools import NODE_DIR, node_binary
 from devstack.up import Stack
+from functions.manage_api_keys.handler import ManageApiKeys
 from functions.registry import FUNCTIONS
+from shared.config import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "web-app.mjs"
@@ -49,6 +52,16 @@ def test_every_command_that_is_described_exists() -> None:
     )
     for command in set(re.findall(r"(?:`|bin/)fineflow ([a-z]+)", text)):
         assert re.search(rf"\b{command}\b", help_text.stdout), command
+
+
+def test_every_variable_and_action_of_the_keys_page_exists() -> None:
+    page = (ROOT / "docs" / "keys.md").read_text()
+    names = {str(field.validation_alias or name).upper() for name, field in Settings.model_fields.items()}
+    variables = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b", page))
+    assert variables >= {"API_KEY_ENCRYPTION_SECRET", "API_KEY_ENCRYPTION_SECRETS_OLD"}
+    assert variables <= names
+    described = set(re.findall(r"^\| `([a-z]+)` \|", page, re.MULTILINE))
+    assert described == set(get_args(ManageApiKeys.model_fields["action"].annotation))
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -160,8 +160,9 @@ async def _delete(provider: KeyProvider, context: Context) -> list[UUID]:
 async def _rotate(context: Context) -> KeysStatus:
     if context.caller.kind != CallerKind.SERVICE:
         raise Forbidden("Only the service may rotate the keys.")
-    rotated, left = await context.services.keys.rotate(_ROTATED_AT_ONCE)
-    rotation = Rotation(rotated=rotated, left=left)
+    keys, keys_left = await context.services.keys.rotate(_ROTATED_AT_ONCE)
+    webhooks, webhooks_left = await context.services.webhooks.reseal(_ROTATED_AT_ONCE)
+    rotation = Rotation(rotated=keys + webhooks, left=keys_left + webhooks_left)
     return KeysStatus(keys=[], openai_key_set=False, anthropic_key_set=False, rotation=rotation)
 
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from devstack.up import Stack
+from tests.fakes.openai_compatible import FakeChatService
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120
@@ -141,17 +142,31 @@ async def test_what_does_not_exist_is_exit_code_2(fineflow: Shell) -> None:
         assert "Traceback" not in one.err
 
 
-async def test_a_key_is_stored_and_never_shown(fineflow: Shell) -> None:
-    ended = [
-        await fineflow("keys", "set", "openai", "--json", stdin="sk-very-secret-9876\n"),
-        await fineflow("keys", "status", "--json"),
-    ]
+async def test_a_key_is_checked_stored_and_never_shown(fineflow: Shell) -> None:
+    with FakeChatService(keys=("sk-very-secret-9876",)) as service:
+        place = ("openai_compatible", "--base-url", service.base_url)
+        refused = await fineflow("keys", "set", *place, stdin="sk-very-wrong-5432\n")
+        assert (refused.code, refused.out) == (2, "")
+        assert "401" in refused.err
+        ended = [
+            await fineflow("keys", "set", *place, "--json", stdin="sk-very-secret-9876\n"),
+            await fineflow("keys", "status", "--json"),
+            await fineflow("keys", "validate", "openai_compatible", "--json"),
+        ]
+        await fineflow("keys", "set", *place, "--no-check", stdin="sk-very-wrong-5432\n")
+        invalid = await fineflow("keys", "validate", "openai_compatible")
+        assert (invalid.code, "401" in invalid.out) == (1, True)
     for one in ended:
-        stored = {key["provider"]: key for key in one.document["keys"]}
-        assert (stored["openai"]["set"], stored["openai"]["lastFour"]) == (True, "9876")
+        stored = {key["provider"]: key for key in one.document["keys"]}["openai_compatible"]
+        assert (stored["set"], stored["lastFour"], stored["invalidAt"]) == (True, "9876", None)
+    for one in (refused, invalid, *ended):
         assert "very-secret" not in one.out + one.err
-    assert (await fineflow("keys", "delete", "openai")).code == 0
-    assert (await fineflow("keys", "delete", "openai")).code == 2
+        assert "very-wrong" not in one.out + one.err
+
+    away = await fineflow("keys", "validate", "openai_compatible")
+    assert "Try again" in away.err
+    assert (await fineflow("keys", "delete", "openai_compatible")).code == 0
+    assert (await fineflow("keys", "delete", "openai_compatible")).code == 2
 
 
 async def test_logging_out_and_in_again(fineflow: Shell) -> None:
