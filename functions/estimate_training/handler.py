@@ -63,12 +63,12 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
     file = await context.services.jobs.build_training_file(request.dataset_id, request.method)
     if file.row_count == 0:
         raise InvalidRequest("The dataset has no valid pair to train on.", code="dataset_too_small")
-    spec, estimate = await plan(request, file, provider, context)
+    spec, estimate, seller = await plan(request, file, provider, context)
     held_usd = estimate.held_usd(request.spend_cap_usd)
     facts = estimate.as_json()
     now = context.services.now()
     until = now + timedelta(seconds=request.timeout_seconds)
-    if end := ending(request.provider, request.base_model, now=now, until=until):
+    if end := ending(seller, request.base_model, now=now, until=until):
         facts["notes"].insert(0, f"It would not be started: {end.message}")
     return TrainingEstimate(
         dataset_id=request.dataset_id,

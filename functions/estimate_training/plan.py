@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from uuid import uuid4
 
 from pydantic import Field
@@ -12,9 +13,11 @@ from shared.errors import InvalidRequest, ProviderNotEligible
 from shared.providers.alternatives import alternative, with_alternative
 from shared.providers.base import TrainingProvider
 from shared.training.catalog import TINY, misplaced, resolve
-from shared.training.estimate import Estimate
+from shared.training.estimate import Estimate, at_vendor
 from shared.training.files import TrainingFile
 from shared.training.spec import BaseModelId, DatasetFile, Method, RunSpec, TrainingConfig
+
+_OWN_ADDRESS = "the service at your baseUrl"
 
 
 class TrainingOptions(Request):
@@ -35,18 +38,29 @@ class TrainingOptions(Request):
     )
 
 
+class Plan(NamedTuple):
+    """What would be started, and what it takes."""
+
+    spec: RunSpec
+    estimate: Estimate
+    seller: str  # whose prices and dates hold: the provider, or a service that only speaks like it
+
+
 async def plan(
     options: TrainingOptions, file: TrainingFile, provider: TrainingProvider, context: Context
-) -> tuple[RunSpec, Estimate]:
-    """What would be started, and what it takes.
+) -> Plan:
+    """The plan of these options for the calling user.
 
     Raises InvalidRequest for a base model of somebody else's, and ProviderNotEligible, with an open model
     as the alternative, for a provider that trains nothing.
     """
-    await _require_fitting_base(options, provider, context)
+    own_address = provider.name == "openai" and await _has_own_address(context)
+    _require_fitting_base(options, own_address=own_address)
     spec = spec_to_estimate(options, file, provider)
+    if own_address:
+        return Plan(spec, at_vendor(spec, file, vendor=_OWN_ADDRESS), _OWN_ADDRESS)
     try:
-        return spec, provider.estimate(spec, file)
+        return Plan(spec, provider.estimate(spec, file), provider.name)
     except ProviderNotEligible as error:
         offer = alternative(context.services.providers, spec, file)
         raise ProviderNotEligible(
@@ -74,20 +88,16 @@ def spec_to_estimate(options: TrainingOptions, file: TrainingFile, provider: Tra
     )
 
 
-async def _require_fitting_base(
-    options: TrainingOptions, provider: TrainingProvider, context: Context
-) -> None:
-    reason = misplaced(options.base_model, provider.name)
-    if reason is None and provider.name == "openai" and "/" in options.base_model:
-        keys = await context.services.keys.status(context.user_id)
-        if not any(row["provider"] == "openai" and row["base_url"] for row in keys):
-            reason = (
-                f"{options.base_model} is an open model, which OpenAI does not train. Take provider 'modal',"
-                " 'huggingface' or 'local', or set the key of a service with OpenAI's API and its baseUrl."
-            )
+async def _has_own_address(context: Context) -> bool:
+    keys = await context.services.keys.status(context.user_id)
+    return any(row["provider"] == "openai" and row["base_url"] for row in keys)
+
+
+def _require_fitting_base(options: TrainingOptions, *, own_address: bool) -> None:
+    reason = None if own_address else misplaced(options.base_model, options.provider)
     if reason is not None:
         raise InvalidRequest(
             reason,
             code="base_model_misplaced",
-            details={"baseModel": options.base_model, "provider": provider.name},
+            details={"baseModel": options.base_model, "provider": options.provider},
         )

@@ -65,8 +65,8 @@ async def handle(request: StartTraining, context: Context) -> JobStarted:
     dataset = await context.visible("training_datasets", request.dataset_id, what="dataset", least="editor")
     provider = choose(context.services.providers, request.provider, request.method)
     file = await _training_file(context, request.dataset_id, request.method)
-    spec, estimate = await plan(request, file, provider, context)
-    require_time_left(context.services, provider.name, spec, file, timeout_seconds=request.timeout_seconds)
+    spec, estimate, seller = await plan(request, file, provider, context)
+    require_time_left(context.services, seller, spec, file, timeout_seconds=request.timeout_seconds)
     require_room_under_cap(estimate, request.spend_cap_usd)
     await _require_key(context, provider, request.api_key)
 

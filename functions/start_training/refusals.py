@@ -17,11 +17,11 @@ from shared.training.spec import RunSpec
 
 
 def require_time_left(
-    services: Services, provider: str, spec: RunSpec, file: TrainingFile, *, timeout_seconds: int
+    services: Services, seller: str, spec: RunSpec, file: TrainingFile, *, timeout_seconds: int
 ) -> None:
     """Raises InvalidRequest when the base model or the provider ends before the job must have ended."""
     now = services.now()
-    end = ending(provider, spec.base_model, now=now, until=now + timedelta(seconds=timeout_seconds))
+    end = ending(seller, spec.base_model, now=now, until=now + timedelta(seconds=timeout_seconds))
     if end is None:
         return
     details = {"baseModel": spec.base_model, "endsOn": str(end.ends_on), "source": end.source}

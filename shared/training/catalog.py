@@ -81,6 +81,11 @@ def misplaced(base_model: str, provider: str) -> str | None:
             f"{base_model} is not a model that {provider} has. Take provider 'local', or one of its models"
             f" ({'gpt-4.1-mini' if provider == 'openai' else 'Qwen/Qwen3-8B'}, for example)."
         )
+    if provider == "openai" and "/" in base_model:
+        return (
+            f"{base_model} is an open model, which OpenAI does not train. Take provider 'modal',"
+            " 'huggingface' or 'local', or set the key of a service with OpenAI's API, with its baseUrl."
+        )
     if provider in _OUR_TRAINER - {"local"} and base_model.startswith("/"):
         return f"{base_model} is a path on this machine, which {provider} cannot see. Take a Hub id."
     return None

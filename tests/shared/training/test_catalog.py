@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from shared.training.catalog import TINY, resolve
+from shared.training.catalog import CATALOG, TINY, misplaced, parameter_count, resolve
 from shared.training.spec import BaseModelId, Method, TrainingConfig
 
 
@@ -41,3 +41,69 @@ def test_names_of_base_models(name: str) -> None:
 def test_names_that_are_none(name: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(BaseModelId).validate_python(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        (TINY, 656_000),
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494_000_000),
+        ("meta-llama/Llama-3.3-70B-Instruct", 70_000_000_000),
+        ("google/gemma-3-270m-it", 270_000_000),
+        ("acme/Doors-1.5b", 1_500_000_000),
+        ("/models/mine-3B", 3_000_000_000),
+        ("mistralai/Mixtral-8x7B-v0.1", None),
+        ("Qwen/Qwen1.5-MoE-A2.7B", None),
+        ("Qwen/Qwen3-30B-A3B", 30_000_000_000),
+        ("70B-club/door-opener", None),
+        ("gpt2", None),
+    ],
+)
+def test_the_size_is_in_the_catalogue_or_in_the_name(name: str, parameters: int | None) -> None:
+    assert parameter_count(name) == parameters
+
+
+def test_names_agree_with_the_catalogue() -> None:
+    for model in CATALOG.values():
+        assert TypeAdapter(BaseModelId).validate_python(model.id) == model.id
+        assert model.license
+        assert model.context_length >= 1024
+
+
+@pytest.mark.parametrize(
+    ("base_model", "provider"),
+    [
+        ("gpt-4.1-mini", "local"),
+        ("o4-mini", "modal"),
+        ("gpt-4o-2024-08-06", "together"),
+        ("claude-opus-4", "openai"),
+        ("gemini-3.8-flash", "huggingface"),
+        (TINY, "openai"),
+        (TINY, "together"),
+        ("/models/mine", "modal"),
+        ("Qwen/Qwen3-4B", "openai"),
+    ],
+)
+def test_a_base_model_of_somebody_else_is_told_apart(base_model: str, provider: str) -> None:
+    reason = misplaced(base_model, provider)
+    assert reason
+    assert base_model in reason
+
+
+@pytest.mark.parametrize(
+    ("base_model", "provider"),
+    [
+        ("gpt-4.1-mini", "openai"),
+        ("gpt2", "local"),
+        ("openai/gpt-oss-20b", "modal"),
+        ("gpt-oss-20b", "local"),
+        (TINY, "local"),
+        (TINY, "modal"),
+        ("/models/mine", "local"),
+        ("Qwen/Qwen3-4B", "together"),
+        ("claude-opus-4", "anthropic"),
+        ("gpt-4.1-mini", "a-provider-of-tomorrow"),
+    ],
+)
+def test_nothing_speaks_against_a_fitting_one(base_model: str, provider: str) -> None:
+    assert misplaced(base_model, provider) is None
