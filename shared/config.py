@@ -65,6 +65,20 @@ class Settings(BaseSettings):
         validation_alias="FINEFLOW_ALLOW_PRIVATE_ADDRESSES",
         description="Base addresses that users set may lie on this machine or its network.",
     )
+    provider_late_seconds: float = Field(
+        default=180,
+        ge=0,
+        validation_alias="FINEFLOW_PROVIDER_LATE_SECONDS",
+        description="How long after a start was given up its run may still appear in a vendor's list.",
+    )
+    modal_token_id: SecretStr | None = None
+    modal_token_secret: SecretStr | None = None
+    modal_environment: str | None = None
+    huggingface_image: str | None = Field(
+        default=None,
+        validation_alias="FINEFLOW_HUGGINGFACE_IMAGE",
+        description="What Hugging Face Jobs runs: an image that holds modal_app. None: not offered.",
+    )
     gemini_api_key: SecretStr | None = None
     gemini_base_url: str | None = None
     gemini_model: str = "gemini-3.8-flash"

@@ -16,6 +16,7 @@ from shared.jobs.end import fail, stop
 from shared.jobs.model import Claim, Job, Release
 from shared.jobs.spec import run_spec
 from shared.jobs.state import JobStatus
+from shared.providers.alternatives import alternative, with_alternative
 from shared.training.spec import Callback
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ async def start(
         ref = await provider.start(
             spec, file, idempotency_key=str(job.id), callback=_callback(core, job), key=key
         )
-    except (ProviderRejected, ProviderNotEligible) as error:
+    except ProviderNotEligible as error:
+        error.details = with_alternative(error.details, alternative(core.providers, spec, file))
+        return await fail(core, claim, error, outcome="refused")
+    except ProviderRejected as error:
         return await fail(core, claim, error, outcome="refused")
     except ProviderKeyInvalid as error:
         await core.key_refused(job, provider, key, error)

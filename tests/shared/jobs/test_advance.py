@@ -28,6 +28,7 @@ from shared.jobs.store import JobStore, LeaseLost
 from shared.jobs.token import TrainerTokens
 from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers.base import ProviderEvent, ProviderReport, StepMetrics
+from shared.providers.local import LocalProvider
 from shared.training.catalog import TINY, resolve
 from shared.training.spec import RunError, RunResult, RunState, TrainingConfig
 from tests.functions.world import World, make_world, undisturbed
@@ -174,7 +175,7 @@ def bench(shared_world: tuple[World, httpx.AsyncClient]) -> Bench:
     keys = FakeKeys()
     core = JobCore(
         store=JobStore(db),
-        providers={"scripted": provider},
+        providers={"scripted": provider, "local": LocalProvider(world.stack.data_dir)},
         tokens=TrainerTokens(SecretStr("x" * 32)),
         report_url="http://127.0.0.1:1/report-training",
         build_training_file=lambda dataset_id, method: build_training_file(db, dataset_id),
@@ -246,7 +247,8 @@ async def test_a_definite_no_fails_the_job_and_frees_the_dataset(
     assert (await bench.step(job_id)).status == JobStatus.FAILED
     assert bench.dataset_status(job_id) == "ready"
     error = bench.world.rows("select error from public.training_jobs where id = %s", job_id)[0][0]
-    assert error == {"code": "quota", "message": "quota is used up"}
+    assert (error["code"], error["message"]) == ("quota", "quota is used up")
+    assert ("alternative" in error.get("details", {})) == (no is ProviderNotEligible)
 
 
 async def test_silence_of_a_provider_changes_nothing(bench: Bench) -> None:
