@@ -61,30 +61,30 @@ class TogetherProvider:
         callback: Callback,
         key: OpenedKey | None,
     ) -> str:
-        parameters = _parameters(spec)
+        suffix, parameters = _suffix(idempotency_key), _parameters(spec)
         async with self._starting(idempotency_key), self._connected(key) as client:
-            found = await _find(client, idempotency_key)
+            found = await _find(client, suffix)
             if found:
                 return found[0]
             name = f"{idempotency_key}-{dataset.sha256}.jsonl"
             file_id = await _file(client, dataset, name)
             try:
-                job = await client.fine_tuning.create(
-                    training_file=file_id, suffix=_suffix(idempotency_key), **parameters
-                )
+                job = await client.fine_tuning.create(training_file=file_id, suffix=suffix, **parameters)
             except ValueError as error:  # the SDK compares with the limits of the model before it sends
                 raise ProviderRejected(f"Together said no: {error}") from None
-            return job.id
+            return _known(job.id)
 
     async def find(self, idempotency_key: str, *, key: OpenedKey | None) -> list[str]:
+        suffix = _suffix(idempotency_key)
         async with self._connected(key) as client:
-            return await _find(client, idempotency_key)
+            return await _find(client, suffix)
 
     async def poll(
         self, provider_job_id: str, *, key: OpenedKey | None, cursor: str | None = None
     ) -> ProviderReport:
         async with self._connected(key, not_found=ProviderRunNotFound) as client:
             job = await client.fine_tuning.retrieve(provider_job_id)
+            _known(job.status)
             history = await together_report.history(client, job, cursor)
         return together_report.report(job, history)
 
@@ -124,8 +124,14 @@ def _suffix(idempotency_key: str) -> str:
     return UUID(idempotency_key).hex  # 32 of the 40 characters that Together takes
 
 
-async def _find(client: AsyncTogether, idempotency_key: str) -> list[str]:
-    suffix = _suffix(idempotency_key)
+def _known(value: str | None) -> str:
+    """The SDK makes None of what an answer lacks. Then it was not an answer."""
+    if not value:
+        raise ProviderUnavailable("Together's answer lacks what it must have.")
+    return value
+
+
+async def _find(client: AsyncTogether, suffix: str) -> list[str]:
     jobs = (await client.fine_tuning.list()).data  # all there are: Together's list has no pages
     # The name that Together makes for the model holds the suffix too.
     ours = [job for job in jobs if suffix in (job.suffix or "", *(job.x_model_output_name or "").split("-"))]

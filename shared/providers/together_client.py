@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _ADDRESS = "https://api.together.ai"  # always given: the SDK would take another one from the environment
 
+# Of an answer that is no JSON, or lacks what the SDK goes on with.
+_SENSELESS = (AttributeError, TypeError, ValueError)
+
 
 class TogetherClient:
     """`async with client(key) as sdk`: whatever goes wrong inside is raised as an error of providers."""
@@ -48,10 +51,9 @@ class TogetherClient:
                     )
             except together.APIStatusError as error:
                 raise _refusal(error, key, not_found) from None
-            except (together.TogetherError, httpx.HTTPError, OSError, AttributeError, TypeError) as error:
+            except (together.TogetherError, httpx.HTTPError, OSError, *_SENSELESS) as error:
                 if isinstance(error.__cause__, ProviderError):  # our own transport's
                     raise error.__cause__ from None
-                # An attribute is missing, too, where the answer was not Together's JSON.
                 raise silence("Together", error) from None
 
     def _http(self, key: OpenedKey) -> httpx.AsyncClient:

@@ -162,7 +162,8 @@ class FakeHuggingFace(FakeServer):
     async def _create(self, request: web.Request) -> web.Response:
         asked, namespace = await request.json(), request.match_info["namespace"]
         token = self._token(request)
-        may_write = token.role == "write" or "job.write" in token.permissions
+        scopes = token.permissions if token.role == "fineGrained" else ()
+        may_write = token.role == "write" or "job.write" in scopes
         if namespace != token.user or not may_write:
             return self._no(403, f"You may not run jobs in {namespace}: job.write is missing.")
         if unknown := set(asked) - _ALLOWED:
