@@ -7,22 +7,27 @@ on 2027-01-06 (its deprecations page, read 2026-11-20); other services go on.
 
 from __future__ import annotations
 
-import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
 
 from shared.errors import (
     ProviderBusy,
     ProviderNotEligible,
     ProviderRejected,
     ProviderRunNotFound,
+    ProviderUnavailable,
 )
 from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers.base import ENDED_STATUSES, KeyFacts, ProviderReport
 from shared.providers.openai_client import OpenAIClient
 from shared.providers.openai_details import Details, read_details
+from shared.providers.openai_errors import OUT_OF_MONEY
 from shared.providers.openai_files import uploaded
+from shared.providers.openai_lenient import read_object
 from shared.providers.openai_report import error_of, progress_of, result_of, status_of
+from shared.providers.openai_request import JOB_KEY, create_request
 from shared.providers.openai_webhooks import ProviderHint, read_webhook
 from shared.providers.wire import OneAtATime
 from shared.training import estimate, prices
@@ -36,11 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAIProvider", "ProviderHint", "read_webhook"]
 
-JOB_KEY, ATTEMPT_KEY = "fineflow_job", "fineflow_attempt"
 _PAGE = 100
 _MOST_RUNS = 5000  # of an account whose service does not search by metadata
 _CREATE_WITHIN_SECONDS = 40  # of a start: with the create itself it must stay within the caller's lease
-_MOST_SUFFIX = 64
 _MODEL_MISSING = RunError(
     code="model_missing",
     message="The provider says that the run has succeeded, and names no model. Ask the provider for it.",
@@ -48,7 +51,10 @@ _MODEL_MISSING = RunError(
 
 
 class OpenAIProvider:
-    """Keeps connections between calls, and nothing else. `close` ends those of this event loop."""
+    """Keeps connections between calls, and nothing else. `close` ends those of this event loop.
+
+    A 403, whatever was asked, is ProviderNotEligible.
+    """
 
     name = "openai"
     key: KeyProvider = "openai"
@@ -78,8 +84,6 @@ class OpenAIProvider:
         key: OpenedKey | None,
     ) -> str:
         """As in the protocol. Settings that OpenAI does not know, like learning_rate, are not sent."""
-        from openai.types.fine_tuning import FineTuningJob
-
         async with self._starting(idempotency_key):
             began = time.monotonic()
             runs = await self.find(idempotency_key, key=key)
@@ -92,15 +96,19 @@ class OpenAIProvider:
                     code="upload_took_long",
                     retry_after_seconds=1,
                 )
-            asked = _request(spec, file_id, idempotency_key)
+            asked = create_request(spec, file_id, idempotency_key)
 
             async def create(sdk: AsyncOpenAI) -> FineTuningJob:
                 return await sdk.fine_tuning.jobs.create(**asked)
 
             try:
-                job = await self._client.ask(key, create, attempts=1, shape=FineTuningJob)
+                job = await self._client.ask(key, create, attempts=1, otherwise=_job_with_id)
             except ProviderNotEligible as error:
                 raise _not_eligible(error) from None
+            except ProviderBusy as error:
+                if error.code == OUT_OF_MONEY:
+                    raise ProviderRejected(error.message, code=error.code, details=error.details) from None
+                raise
             return job.id
 
     async def find(self, idempotency_key: str, *, key: OpenedKey | None) -> list[str]:
@@ -131,16 +139,19 @@ class OpenAIProvider:
             return ProviderReport(status, _WAITING[status])
         assert key  # or retrieving had raised
         details = await read_details(self._client, key, job, cursor, has_ended=status in ENDED_STATUSES)
-        return _report(job, details, key)
+        try:
+            return _report(job, details, key)
+        except ValidationError:  # a field of the right type with a value that makes no sense
+            raise ProviderUnavailable(
+                "The provider says something of this run that cannot be.", code="provider_answer_unreadable"
+            ) from None
 
     async def cancel(self, provider_job_id: str, *, key: OpenedKey | None) -> None:
-        from openai.types.fine_tuning import FineTuningJob
-
         async def stop(sdk: AsyncOpenAI) -> FineTuningJob:
             return await sdk.fine_tuning.jobs.cancel(provider_job_id)
 
         try:
-            await self._client.ask(key, stop, missing=ProviderRunNotFound, shape=FineTuningJob)
+            await self._client.ask(key, stop, missing=ProviderRunNotFound, otherwise=_job_with_id)
         except ProviderRejected:  # also what a run answers that has ended
             job = await self._retrieve(provider_job_id, key)
             if status_of(job) not in ENDED_STATUSES:
@@ -172,17 +183,25 @@ class OpenAIProvider:
         await self._client.close()
 
     async def _retrieve(self, provider_job_id: str, key: OpenedKey | None) -> FineTuningJob:
-        from openai.types.fine_tuning import FineTuningJob
-
         async def retrieve(sdk: AsyncOpenAI) -> FineTuningJob:
             return await sdk.fine_tuning.jobs.retrieve(provider_job_id)
 
-        return await self._client.ask(
-            key, retrieve, missing=ProviderRunNotFound, shape=FineTuningJob, needs=("id", "status")
-        )
+        return await self._client.ask(key, retrieve, missing=ProviderRunNotFound, otherwise=_job_with_status)
 
 
 _WAITING = {"validating": "The provider checks the training file", "queued": "Waiting at the provider"}
+
+
+def _job_with_id(body: object) -> FineTuningJob | None:
+    from openai.types.fine_tuning import FineTuningJob
+
+    return read_object(FineTuningJob, body, ("id",))
+
+
+def _job_with_status(body: object) -> FineTuningJob | None:
+    from openai.types.fine_tuning import FineTuningJob
+
+    return read_object(FineTuningJob, body, ("id", "status"))
 
 
 def _report(job: FineTuningJob, details: Details, key: OpenedKey) -> ProviderReport:
@@ -213,26 +232,6 @@ def _cost_usd(job: FineTuningJob, key: OpenedKey) -> float | None:
     if job.trained_tokens is None or key.base_url is not None:
         return None
     return prices.training_cost_usd("openai", job.model, job.trained_tokens)
-
-
-def _request(spec: RunSpec, file_id: str, idempotency_key: str) -> dict[str, Any]:
-    config = spec.config
-    multiplier = config.learning_rate_multiplier
-    kind = "dpo" if spec.method == "dpo" else "supervised"
-    hyperparameters: dict[str, Any] = {
-        "n_epochs": config.epochs,  # always said: the estimate counts on it
-        "batch_size": config.batch_size or "auto",
-        "learning_rate_multiplier": "auto" if multiplier == 1.0 else multiplier,
-    }
-    request: dict[str, Any] = {
-        "model": spec.base_model,
-        "training_file": file_id,
-        "method": {"type": kind, kind: {"hyperparameters": hyperparameters}},
-        "seed": config.seed,
-        "metadata": {JOB_KEY: idempotency_key, ATTEMPT_KEY: str(spec.attempt)},
-    }
-    suffix = re.sub(r"[^A-Za-z0-9]+", "-", spec.model_name)[:_MOST_SUFFIX].strip("-")
-    return request | ({"suffix": suffix} if suffix else {})
 
 
 def _not_eligible(error: ProviderNotEligible) -> ProviderNotEligible:

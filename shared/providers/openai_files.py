@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from shared.errors import ProviderError, ProviderUnavailable
 from shared.keys.store import OpenedKey
 from shared.providers.openai_client import OpenAIClient
+from shared.providers.openai_lenient import read_object
 from shared.training.files import TrainingFile
 
 if TYPE_CHECKING:
@@ -63,11 +64,14 @@ async def _upload(client: OpenAIClient, key: OpenedKey | None, name: str, conten
 
     seconds = client.timeout_seconds + len(content) / _BYTES_A_SECOND
 
+    def otherwise(body: object) -> FileObject | None:
+        return read_object(FileObject, body, ("id",))
+
     async def send(sdk: AsyncOpenAI) -> FileObject:
         file = (name, content, "application/jsonl")
         return await sdk.files.create(file=file, purpose="fine-tune", timeout=seconds)
 
-    return await client.ask(key, send, attempts=1, seconds=seconds, shape=FileObject)
+    return await client.ask(key, send, attempts=1, seconds=seconds, otherwise=otherwise)
 
 
 async def _delete(sdk: AsyncOpenAI, file_id: str) -> FileDeleted:

@@ -1,7 +1,7 @@
 """What OpenAI says of a fine-tuning job, in our words.
 
 Field names as in OpenAI's reference of fine-tuning, read 2026-11-20. What is missing, or has another
-shape at a service that only resembles OpenAI, is left out and never an error.
+shape at a service that only resembles OpenAI, is left out and never an error: every field may be None.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from shared.providers.base import ProviderEvent, ReportedStatus, StepMetrics
 from shared.providers.wire import told
@@ -32,6 +32,8 @@ STATUSES: dict[str, ReportedStatus] = {
     "failed": "failed",
     "cancelled": "cancelled",
 }
+_MOST_VALUES = 50
+_MOST_STEPS = 2**31
 _CSV_HEAD = b"step,"
 _LEVELS: dict[str, Any] = {"warn": "warning", "warning": "warning", "error": "error"}
 
@@ -46,7 +48,7 @@ def events_of(found: Iterable[FineTuningJobEvent], key: SecretStr) -> tuple[Prov
     return tuple(
         ProviderEvent(
             id=event.id,
-            message=told(event.message, key),
+            message=told(event.message or "", key),
             level=_LEVELS.get(event.level, "info"),
             data=told_values(event.data, key),
         )
@@ -57,15 +59,15 @@ def events_of(found: Iterable[FineTuningJobEvent], key: SecretStr) -> tuple[Prov
 
 def checkpoint_events(found: Iterable[FineTuningJobCheckpoint], key: SecretStr) -> tuple[ProviderEvent, ...]:
     """One event a checkpoint, the oldest first."""
-    oldest_first = sorted(found, key=lambda checkpoint: checkpoint.step_number)
+    oldest_first = sorted(found, key=lambda checkpoint: checkpoint.step_number or 0)
     return tuple(
         ProviderEvent(
             id=checkpoint.id,
             message=f"Checkpoint at step {checkpoint.step_number}",
             data={
-                "model": told(checkpoint.fine_tuned_model_checkpoint, key),
+                "model": told(checkpoint.fine_tuned_model_checkpoint or "", key),
                 "step": checkpoint.step_number,
-                **told_values(checkpoint.metrics.model_dump(exclude_none=True), key),
+                **told_values(_fields(checkpoint.metrics), key),
             },
         )
         for checkpoint in oldest_first
@@ -73,12 +75,12 @@ def checkpoint_events(found: Iterable[FineTuningJobCheckpoint], key: SecretStr) 
 
 
 def told_values(data: object, key: SecretStr) -> dict[str, Any]:
-    """The plain values of a vendor's object; texts without keys and cut."""
+    """The plain values of a vendor's object, at most fifty; texts without keys and cut."""
     if not isinstance(data, Mapping):
         return {}
     return {
-        str(name): told(value, key) if isinstance(value, str) else value
-        for name, value in data.items()
+        told(str(name), key): told(value, key) if isinstance(value, str) else value
+        for name, value in list(data.items())[:_MOST_VALUES]
         if value is None or isinstance(value, str | bool | int | float)
     }
 
@@ -140,7 +142,7 @@ def result_of(job: FineTuningJob, metrics: tuple[StepMetrics, ...]) -> RunResult
     figures: dict[str, Any] = {"steps": max((step.step for step in metrics), default=None)}
     figures["validation_loss"] = held_out[-1] if held_out else None
     figures["epochs"] = _epochs(job)
-    seconds = job.finished_at - job.created_at if job.finished_at else None
+    seconds = job.finished_at - job.created_at if job.finished_at and job.created_at else None
     return RunResult(
         state=RunState.COMPLETED,
         provider_model_id=job.fine_tuned_model,
@@ -164,7 +166,7 @@ def error_of(job: FineTuningJob, key: SecretStr) -> RunError:
 
 def _step_metrics(row: Mapping[str, Any], job: FineTuningJob, total: float | None) -> StepMetrics | None:
     step = _number(row.get("step"))
-    if step is None or step < 0:
+    if step is None or not 0 <= step < _MOST_STEPS:
         return None
     epochs = _epochs(job)
     # "full" means: over the whole validation file, not a batch of it.
@@ -192,5 +194,8 @@ def _epochs(job: FineTuningJob) -> int | None:
 
 def _hyperparameters(job: FineTuningJob) -> dict[str, Any]:
     """What the vendor chose, where it was left to it."""
-    settings = getattr(job, "hyperparameters", None)  # services leave it out
-    return settings.model_dump(exclude_none=True) if settings else {}
+    return _fields(job.hyperparameters)
+
+
+def _fields(part: BaseModel | None) -> dict[str, Any]:
+    return part.model_dump(exclude_none=True) if part is not None else {}

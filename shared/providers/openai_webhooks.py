@@ -39,12 +39,12 @@ def read_webhook(raw: bytes, headers: Mapping[str, str], secret: SecretStr) -> P
     Raises Unauthorized when the signature is not by this secret, or more than 300 s old or early.
     """
     # Not the SDK's own check, which is the same and takes half a second to import.
-    from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+    from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook, WebhookVerificationError
 
     try:
         Webhook(secret.get_secret_value()).verify(raw, dict(headers), json_parse=False)
-    except (WebhookVerificationError, ValueError) as error:
-        raise Unauthorized("The signature is missing, wrong or too old.", code="bad_signature") from error
+    except (WebhookVerificationError, EmptyWebhookSecretError, ValueError):
+        raise Unauthorized("The signature is missing, wrong or too old.", code="bad_signature") from None
     try:
         event = _Event.model_validate_json(raw)
     except ValidationError:

@@ -56,7 +56,8 @@ def silence(vendor: str, error: BaseException) -> ProviderUnavailable:
 
 def told(text: str, key: SecretStr) -> str:
     """A text of the vendor's that may be shown: cut, without this key and without what looks like one."""
-    return str(redact(text.replace(key.get_secret_value(), REDACTED)))[:_REASON_CHARACTERS]
+    plain = text.replace("\x00", "").encode(errors="replace").decode()  # Postgres takes neither
+    return str(redact(plain.replace(key.get_secret_value(), REDACTED)))[:_REASON_CHARACTERS]
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

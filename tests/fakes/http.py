@@ -70,6 +70,10 @@ class FakeServer:
         """The next calls of this operation meet these faults, one each."""
         self._faults.setdefault(operation, []).extend(faults)
 
+    def forget_faults(self) -> None:
+        """No call is disturbed any more."""
+        self._faults.clear()
+
     def __enter__(self) -> Any:
         self._thread.start()
         self._ready.wait(10)

@@ -290,7 +290,7 @@ def main() -> None:
     with FakeOpenAI(
         port=asked.port, seconds_per_state=asked.seconds_per_state, webhook_url=asked.webhook_url
     ) as fake:
-        print(fake.base_url, flush=True)  # noqa: T201  # whoever started it reads the address
+        print(fake.base_url, flush=True)  # whoever started it reads the address
         stopped.wait()
 
 

@@ -166,6 +166,10 @@ class Vendor:
             return self._end(job, word, error if word == "failed" else None)
         job.body["status"] = word
 
+    def tell(self, ref: str, message: str) -> None:
+        """One more message among the events."""
+        self._say(self.jobs[ref], message)
+
     def train(self, ref: str, step_count: int) -> None:
         """So many more optimiser steps, each (of at most 50) with an event of metrics."""
         job = self.jobs[ref]
@@ -294,7 +298,7 @@ def _checked(asked: dict[str, Any], files: dict[str, dict[str, Any]]) -> dict[st
         raise Refused(400, "Invalid 'metadata'.", "invalid_metadata", "metadata")
     if asked["model"] not in MODELS:
         message = f"Model {asked['model']} is not available for fine-tuning or does not exist."
-        raise Refused(400, message, "model_not_found", "model")
+        raise Refused(400, message, "model_not_available", "model")
     file = files.get(asked["training_file"])
     if file is None or file["purpose"] != "fine-tune":
         raise Refused(400, "invalid training_file", "invalid_training_file", "training_file")

@@ -1,0 +1,431 @@
+"""What is OpenAI's own: files, requests, metrics, refusals. What all providers do is in test_contract.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from shared.errors import (
+    ProviderBusy,
+    ProviderError,
+    ProviderKeyInvalid,
+    ProviderNotEligible,
+    ProviderRejected,
+    ProviderUnavailable,
+)
+from shared.keys.store import OpenedKey
+from shared.providers.base import ProviderReport
+from shared.providers.openai import OpenAIProvider
+from shared.training.spec import RunSpec, TrainingConfig
+from tests.fakes.http import Fault
+from tests.fakes.openai_state import loss_at
+from tests.shared.providers.harness import CHAT_FILE, NOBODY, TIMEOUT_SECONDS, run_spec, training_file
+from tests.shared.providers.harness_openai import BASE, OpenAIHarness, harness
+
+PREFERENCE_ROW = (
+    b'{"input":{"messages":[{"role":"user","content":"Who?"}]},'
+    b'"preferred_output":[{"role":"assistant","content":"Nell."}],'
+    b'"non_preferred_output":[{"role":"assistant","content":"No."}]}\n'
+)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[OpenAIHarness]:
+    with harness(tmp_path) as opened:
+        yield opened
+        await opened.provider.close()
+
+
+async def start(bench: OpenAIHarness, spec: RunSpec | None = None, file: Any = CHAT_FILE) -> str:
+    spec = spec or bench.spec()
+    return await bench.provider.start(
+        spec, file, idempotency_key=str(spec.job_id), callback=NOBODY, key=bench.key
+    )
+
+
+async def poll(bench: OpenAIHarness, ref: str, cursor: str | None = None) -> ProviderReport:
+    return await bench.provider.poll(ref, key=bench.key, cursor=cursor)
+
+
+def body(bench: OpenAIHarness, ref: str) -> dict[str, Any]:
+    return bench.fake.vendor.jobs[ref].body
+
+
+# What is sent
+
+
+async def test_the_request_says_what_the_user_set_and_leaves_the_rest_to_the_vendor(
+    bench: OpenAIHarness,
+) -> None:
+    config = TrainingConfig(epochs=5, batch_size=4, learning_rate_multiplier=0.5, seed=7)
+    spec = run_spec(BASE, config=config, model_name="Müller & Söhne: support/de " + "x" * 80)
+    ref = await start(bench, spec)
+    sent = body(bench, ref)
+    assert sent["method"] == {
+        "type": "supervised",
+        "supervised": {"hyperparameters": {"n_epochs": 5, "batch_size": 4, "learning_rate_multiplier": 0.5}},
+    }
+    assert (sent["seed"], sent["model"]) == (7, BASE)
+    assert sent["metadata"] == {"fineflow_job": str(spec.job_id), "fineflow_attempt": "1"}
+    suffix = bench.fake.vendor.jobs[ref].suffix
+    assert suffix.startswith("M-ller-S-hne-support-de-xxx")
+    assert len(suffix) <= 64
+    plain = body(bench, await start(bench, run_spec(BASE, model_name="好")))
+    assert plain["method"]["supervised"]["hyperparameters"] == {
+        "n_epochs": 3,
+        "batch_size": "auto",
+        "learning_rate_multiplier": "auto",
+    }
+
+
+async def test_dpo_sends_preferences(bench: OpenAIHarness) -> None:
+    file = training_file(PREFERENCE_ROW * 12, row_count=12)
+    ref = await start(bench, run_spec(BASE, file, method="dpo"), file)
+    assert body(bench, ref)["method"]["type"] == "dpo"
+    assert bench.fake.advance(ref) == "queued"
+
+
+async def test_the_server_s_own_account_is_not_the_user_s(
+    bench: OpenAIHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "sk-canary-of-the-server")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
+    await start(bench)
+    assert "of-the-server" not in repr(bench.fake.requests)
+
+
+# Files
+
+
+async def test_a_file_that_is_there_is_not_uploaded_again(bench: OpenAIHarness) -> None:
+    spec = bench.spec()
+    bench.disturb("create", Fault(status=503))
+    with pytest.raises(ProviderUnavailable):
+        await start(bench, spec)
+    await start(bench, spec)
+    assert bench.fake.calls["upload"] == 1
+    (file,) = bench.fake.vendor.files.values()
+    assert file["filename"] == f"{spec.job_id}-{CHAT_FILE.sha256}.jsonl"
+    assert bench.fake.vendor.contents[file["id"]] == CHAT_FILE.content
+
+
+async def test_what_arrived_cut_is_sent_once_more(bench: OpenAIHarness) -> None:
+    bench.disturb("upload", Fault(keep_bytes=100))
+    ref = await start(bench)
+    (file,) = bench.fake.vendor.files.values()
+    assert (file["id"], file["bytes"]) == (body(bench, ref)["training_file"], len(CHAT_FILE.content))
+
+
+async def test_cut_twice_nothing_is_created(bench: OpenAIHarness) -> None:
+    bench.disturb("upload", Fault(keep_bytes=100), Fault(keep_bytes=0))
+    with pytest.raises(ProviderUnavailable, match="bytes") as caught:
+        await start(bench)
+    assert caught.value.code == "upload_truncated"
+    assert bench.fake.calls["create"] == 0
+    assert bench.fake.vendor.files == {}
+
+
+async def test_a_file_left_cut_by_an_earlier_start_is_not_used(bench: OpenAIHarness) -> None:
+    spec = bench.spec()
+    cut = bench.fake.vendor.add_file(f"{spec.job_id}-{CHAT_FILE.sha256}.jsonl", b"{}", "fine-tune")
+    assert body(bench, await start(bench, spec))["training_file"] != cut["id"]
+
+
+# Search
+
+
+async def test_a_service_that_ignores_the_search_is_searched_by_us(bench: OpenAIHarness) -> None:
+    bench.fake.ignores_metadata_filter = True
+    spec = bench.spec()
+    mine = bench.add_run(str(spec.job_id))
+    for _ in range(250):
+        bench.add_run("other")
+    assert await bench.provider.find(str(spec.job_id), key=bench.key) == [mine]
+    assert bench.fake.calls["list"] == 3
+
+
+async def test_a_run_that_lists_show_late_is_found_when_they_do(bench: OpenAIHarness) -> None:
+    spec = bench.spec()
+    bench.disturb("create", Fault(status=500, executed=True, hide_seconds=0.3))
+    with pytest.raises(ProviderUnavailable):
+        await start(bench, spec)
+    assert await bench.provider.find(str(spec.job_id), key=bench.key) == []
+    async with asyncio.timeout(5):
+        while not (found := await bench.provider.find(str(spec.job_id), key=bench.key)):
+            await asyncio.sleep(0.05)
+    assert found == bench.runs()
+    assert bench.provider.late_seconds == 180
+
+
+# Poll
+
+
+async def test_a_run_from_beginning_to_end(bench: OpenAIHarness) -> None:
+    ref = await start(bench)
+    assert [(await poll(bench, ref)).status, bench.fake.advance(ref)] == ["validating", "queued"]
+    assert (await poll(bench, ref)).status == "queued"
+    assert bench.fake.calls["events"] == 0
+
+    bench.fake.advance(ref)
+    bench.fake.vendor.train(ref, 5)
+    first = await poll(bench, ref)
+    assert first.progress
+    assert (first.progress.step, first.progress.total_steps, first.progress.total_epochs) == (6, 36, 3)
+    assert first.progress.progress_percent == round(100 * 6 / 36, 2)
+    assert first.progress.current_step == first.current_step == "Training... (step 6 of 36)"
+    assert [step.step for step in first.metrics] == [1, 2, 3, 4, 5, 6]
+    assert first.metrics[5].training_loss == first.progress.training_loss == loss_at(6)
+    assert [event.message for event in first.events][-1] == "Fine-tuning job started"
+    before = sum(bench.fake.calls.values())
+    assert (await poll(bench, ref, first.cursor)).progress is None
+    assert sum(bench.fake.calls.values()) == before + 2
+
+    bench.fake.vendor.train(ref, 1)
+    second = await poll(bench, ref, first.cursor)
+    assert [step.step for step in second.metrics] == [7]
+    assert second.cursor != first.cursor
+
+    bench.fake.advance(ref)
+    end = await poll(bench, ref, second.cursor)
+    assert end.result
+    assert end.status == "completed"
+    assert end.result.provider_model_id == body(bench, ref)["fine_tuned_model"]
+    assert end.result.trained_tokens == body(bench, ref)["trained_tokens"]
+    assert end.result.training_loss == loss_at(36)
+    assert [step.step for step in end.metrics] == list(range(1, 37))
+    assert end.metrics[35].epoch == 3
+    assert [event.message for event in end.events] == ["The job has succeeded", "Checkpoint at step 36"]
+    assert "canary" not in repr(end)
+
+
+async def test_a_bad_training_file_fails_with_the_vendor_s_reason(bench: OpenAIHarness) -> None:
+    ref = await start(bench, file=training_file(CHAT_FILE.content + b"{}\n", row_count=13))
+    assert bench.fake.advance(ref) == "failed"
+    report = await poll(bench, ref)
+    assert report.error
+    assert report.error.code == "invalid_training_file"
+    assert "Line 13" in report.error.message
+
+
+async def test_more_events_than_a_page_come_in_order(bench: OpenAIHarness) -> None:
+    file = training_file(CHAT_FILE.content * 40, row_count=480)
+    ref = await start(bench, file=file)
+    bench.set_status(ref, "running")
+    for number in range(250):
+        bench.fake.vendor.tell(ref, f"message {number}")
+    report = await poll(bench, ref)
+    assert [event.message for event in report.events][-250:] == [f"message {n}" for n in range(250)]
+    assert bench.fake.calls["events"] == 3
+
+
+async def test_tokens_are_told_where_the_service_counts_them(bench: OpenAIHarness) -> None:
+    ref = await start(bench)
+    bench.set_status(ref, "running")
+    body(bench, ref)["trained_tokens"] = 15_000
+    assert (await poll(bench, ref)).current_step == "Training... (15000 tokens trained)"
+
+
+async def test_a_running_run_is_reported_although_its_events_are_not_to_be_had(bench: OpenAIHarness) -> None:
+    ref = await start(bench)
+    bench.set_status(ref, "running")
+    bench.disturb("events", *[Fault(status=500)] * 3)
+    report = await poll(bench, ref)
+    assert (report.status, report.events, report.cursor) == ("training", (), None)
+    assert (await poll(bench, ref)).events
+
+
+@pytest.mark.parametrize("operation", ["events", "result", "checkpoints"])
+async def test_an_ended_run_waits_for_its_details_but_not_for_ever(
+    bench: OpenAIHarness, operation: str
+) -> None:
+    ref = await start(bench)
+    bench.set_status(ref, "succeeded")
+    bench.disturb(operation, *[Fault(status=500)] * 3)
+    with pytest.raises(ProviderUnavailable):
+        await poll(bench, ref)
+    assert (await poll(bench, ref)).status == "completed"
+    body(bench, ref)["finished_at"] -= 601
+    bench.disturb(operation, *[Fault(status=500)] * 3)
+    report = await poll(bench, ref)
+    assert report.result
+    assert report.result.provider_model_id
+
+
+async def test_details_that_are_gone_are_done_without(bench: OpenAIHarness) -> None:
+    ref = await start(bench)
+    bench.set_status(ref, "succeeded")
+    bench.fake.vendor.files.pop(body(bench, ref)["result_files"][0])
+    report = await poll(bench, ref)
+    assert report.status == "completed"
+    assert report.metrics  # those of the events
+
+
+async def test_a_success_without_a_model_is_none(bench: OpenAIHarness) -> None:
+    ref = await start(bench)
+    bench.set_status(ref, "succeeded")
+    body(bench, ref)["fine_tuned_model"] = None
+    with pytest.raises(ProviderUnavailable, match="not named"):
+        await poll(bench, ref)
+    body(bench, ref)["finished_at"] -= 601
+    report = await poll(bench, ref)
+    assert report.error
+    assert (report.status, report.error.code) == ("failed", "model_missing")
+
+
+@pytest.mark.parametrize("csv", [True, False])
+async def test_result_files_are_read_plain_and_in_base64(bench: OpenAIHarness, csv: bool) -> None:
+    ref = await start(bench)
+    bench.set_status(ref, "succeeded")
+    if csv:
+        text = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,0.5,,0.75,\nx,,,,\n"
+        bench.fake.vendor.contents[body(bench, ref)["result_files"][0]] = text
+    report = await poll(bench, ref)
+    assert report.metrics[0].training_loss == (0.5 if csv else loss_at(1))
+    assert report.metrics[0].validation_loss == (0.75 if csv else None)
+
+
+async def test_an_answer_that_is_no_job_is_no_status(bench: OpenAIHarness) -> None:
+    ref = await start(bench)
+    bench.disturb("poll", *[Fault(status=200, body={"hello": "world"})] * 3)
+    with pytest.raises(ProviderUnavailable, match="cannot be read"):
+        await poll(bench, ref)
+    bench.disturb("list", *[Fault(status=200, body={"object": "list"})] * 3)
+    with pytest.raises(ProviderUnavailable, match="cannot be read"):
+        await bench.provider.find("x", key=bench.key)
+
+
+JUNK = (None, "x" * 5000, -1, 2**63, ["x", None], {"a": {"b": []}}, "\x00\ud800")
+
+
+async def test_whatever_a_service_answers_it_is_a_report_or_one_of_our_errors(bench: OpenAIHarness) -> None:
+    """Every field of a job, of an event and of a checkpoint, with every kind of junk in it."""
+    ref = await start(bench)
+    bench.set_status(ref, "succeeded")
+    good = json.loads(json.dumps(body(bench, ref)))
+    event, checkpoint = (
+        bench.fake.vendor.jobs[ref].events[-1],
+        bench.fake.vendor.checkpoints(bench.fake.vendor.jobs[ref])[0],
+    )
+    mixed = [
+        ("poll", {**good, field: junk, "status": "running"})
+        for field in good
+        if field != "status"
+        for junk in JUNK
+    ]
+    mixed += [
+        ("poll", {**good, field: junk})
+        for field in ("fine_tuned_model", "result_files", "finished_at", "created_at", "seed", "model")
+        for junk in JUNK
+    ]
+    mixed += [("events", _page({**event, field: junk})) for field in event for junk in JUNK]
+    mixed += [("checkpoints", _page({**checkpoint, field: junk})) for field in checkpoint for junk in JUNK]
+    mixed += [("poll", {**good, "status": junk}) for junk in JUNK]
+    reports = 0
+    for operation, answer in mixed:
+        bench.disturb(operation, *[Fault(status=200, body=answer)])
+        try:
+            reports += (await poll(bench, ref)).status != ""
+        except ProviderError:
+            bench.fake.forget_faults()
+    assert reports > len(mixed) / 2
+
+
+def _page(item: dict[str, Any]) -> dict[str, Any]:
+    return {"object": "list", "data": [item, "no object"], "has_more": False}
+
+
+async def test_what_a_run_has_cost_is_known_at_openai_only(bench: OpenAIHarness) -> None:
+    ref = await start(bench)
+    bench.set_status(ref, "succeeded")
+    assert (await poll(bench, ref)).cost_usd is None  # the fake's prices are its own
+
+
+# Refusals
+
+
+async def test_an_organisation_that_may_not_train(bench: OpenAIHarness) -> None:
+    bench.fake.vendor.blocked = True
+    with pytest.raises(ProviderNotEligible, match="open-weights") as caught:
+        await start(bench)
+    assert caught.value.details["code"] == "training_not_available"
+    assert "not available to your organization" in caught.value.message
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize("code", ["training_not_available", "model_not_available"])
+async def test_all_ways_to_say_not_eligible(bench: OpenAIHarness, status: int, code: str) -> None:
+    bench.disturb("create", Fault(status=status, body=bench.fake.error(status, "No.", code)))
+    with pytest.raises(ProviderNotEligible):
+        await start(bench)
+
+
+async def test_a_base_model_that_nobody_may_train(bench: OpenAIHarness) -> None:
+    with pytest.raises(ProviderNotEligible, match="is not available for fine-tuning or does not exist"):
+        await start(bench, run_spec("gpt-1"))
+
+
+async def test_no_money_is_not_busy(bench: OpenAIHarness) -> None:
+    bench.disturb("create", Fault(status=429, body=bench.fake.error(429, "Pay.", "insufficient_quota")))
+    with pytest.raises(ProviderRejected, match="cannot pay"):
+        await start(bench)
+
+
+@pytest.mark.parametrize("key", ["", "sk-ünïcode", "sk-line\nbreak"])
+async def test_what_cannot_be_a_key_is_not_sent(bench: OpenAIHarness, key: str) -> None:
+    with pytest.raises(ProviderKeyInvalid):
+        await bench.provider.check_key(replace(bench.key, api_key=SecretStr(key)))
+    assert bench.fake.requests == []
+
+
+async def test_the_account_of_a_key_is_told(bench: OpenAIHarness) -> None:
+    assert (await bench.provider.check_key(bench.key)).account == "fake-org"
+
+
+async def test_a_run_that_will_not_stop_says_so(bench: OpenAIHarness) -> None:
+    ref = await start(bench)
+    bench.disturb("cancel", bench.refusal(400, "Not now."))
+    with pytest.raises(ProviderRejected, match="Not now"):
+        await bench.provider.cancel(ref, key=bench.key)
+
+
+async def test_a_slow_upload_leaves_the_create_to_the_next_start(
+    bench: OpenAIHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.providers.openai._CREATE_WITHIN_SECONDS", 0)
+    spec = bench.spec()
+    with pytest.raises(ProviderBusy):
+        await start(bench, spec)
+    assert bench.runs() == []
+    monkeypatch.undo()
+    await start(bench, spec)
+    assert bench.fake.calls["upload"] == 1
+
+
+# Addresses that users chose
+
+
+async def test_a_key_is_sent_to_public_addresses_over_tls_only(bench: OpenAIHarness) -> None:
+    guarded = OpenAIProvider(timeout_seconds=TIMEOUT_SECONDS)
+    port = bench.fake.url.rpartition(":")[2]
+    for url in (bench.fake.base_url, *(f"https://{host}:{port}/v1" for host in ("127.0.0.1", "localhost"))):
+        with pytest.raises(ProviderRejected) as caught:
+            await guarded.check_key(OpenedKey(bench.key.api_key, base_url=url))
+        assert caught.value.code in ("address_not_allowed", "address_not_public")
+    await guarded.close()
+    assert bench.fake.requests == []
+
+
+async def test_a_redirect_is_not_followed(bench: OpenAIHarness) -> None:
+    elsewhere = {"location": f"{bench.fake.url}/v1/elsewhere"}
+    bench.disturb("check", Fault(status=307, headers=elsewhere))
+    with pytest.raises(ProviderRejected, match="redirect"):
+        await bench.provider.check_key(bench.key)
+    assert [path for _, path, _ in bench.fake.requests] == ["/v1/models"]
