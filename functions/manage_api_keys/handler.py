@@ -18,6 +18,7 @@ from shared.providers.base import KeyFacts
 from shared.providers.key_checks import check
 
 _ENDED = ("completed", "failed", "cancelled")
+_ONE_ADDRESS = ("gemini", "huggingface")
 _ROTATED_AT_ONCE = 200  # of each kind: well under the minute that a function may take
 BaseUrl = Annotated[str, StringConstraints(max_length=500, pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
 
@@ -49,8 +50,8 @@ class ManageApiKeys(Request):
             raise ValueError(f"{self.action} needs a provider")
         if (self.action == "set") != bool(self.api_key or self.webhook_secret):
             raise ValueError("set needs an apiKey or a webhookSecret, and only set takes one")
-        if self.base_url is not None and (self.api_key is None or self.provider == "gemini"):
-            raise ValueError("only set with an apiKey takes a baseUrl, and not for gemini")
+        if self.base_url is not None and (self.api_key is None or self.provider in _ONE_ADDRESS):
+            raise ValueError("only set with an apiKey takes a baseUrl, and not for gemini and huggingface")
         return self
 
 

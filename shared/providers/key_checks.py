@@ -23,6 +23,7 @@ from shared.errors import (
 from shared.keys.store import KeyProvider, OpenedKey
 from shared.log import redact
 from shared.providers.base import KeyFacts
+from shared.providers.huggingface import HuggingFaceProvider
 from shared.providers.registry import Providers
 from shared.public_only import PublicResolver, require_public, require_public_host
 
@@ -59,6 +60,8 @@ async def _ask_trainer(key_provider: KeyProvider, opened: OpenedKey, providers: 
     for provider in providers.values():
         if provider.key == key_provider:
             return await provider.check_key(opened)
+    if key_provider == "huggingface":  # also where no image is set to train with: a key opens the Hub too
+        return await HuggingFaceProvider(image="").check_key(opened)
     raise InvalidRequest(
         f"This server does not train with {key_provider}, so it cannot check the key. "
         "Set it with `validate: false`.",

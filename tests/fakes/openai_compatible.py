@@ -6,6 +6,7 @@ with FakeChatService() as fake:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -16,11 +17,17 @@ API_KEY = "sk-canary-0123456789abcdef"
 MODEL = "tiny-chat"
 
 
-class FakeChatService(FakeServer):
-    """Answers `4` to everything. `raw`: the body of every completion instead, whatever it is."""
+Reply = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]  # body of a call -> status, body
 
-    def __init__(self, *, keys: tuple[str, ...] = (API_KEY,), raw: bytes | None = None) -> None:
+
+class FakeChatService(FakeServer):
+    """Answers `4` to everything, or what `reply` makes of the call, or the bytes `raw`, whatever they are."""
+
+    def __init__(
+        self, *, keys: tuple[str, ...] = (API_KEY,), reply: Reply | None = None, raw: bytes | None = None
+    ) -> None:
         super().__init__()
+        self._reply = reply
         self.api_key = keys[0]
         self.bodies: list[dict[str, Any]] = []
         self._keys = set(keys)
@@ -46,14 +53,8 @@ class FakeChatService(FakeServer):
             return refusal
         if self._raw is not None:
             return web.Response(body=self._raw, content_type="application/json")
-        message = {"role": "assistant", "content": "4"}
-        return web.json_response(
-            {
-                "object": "chat.completion",
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10},
-            }
-        )
+        status, body = self._reply(self.bodies[-1]) if self._reply else (200, completion("4"))
+        return web.json_response(body, status=status)
 
     def _refused_key(self, request: web.Request) -> web.Response | None:
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -61,3 +62,17 @@ class FakeChatService(FakeServer):
             return None
         # As OpenAI does, the error quotes what it was given.
         return web.json_response(self.error(401, f"Incorrect API key provided: {key}."), status=401)
+
+
+def completion(text: str, *, prompt_tokens: int = 9, completion_tokens: int = 1) -> dict[str, Any]:
+    """A chat completion with this text."""
+    message = {"role": "assistant", "content": text}
+    return {
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        },
+    }

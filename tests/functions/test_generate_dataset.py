@@ -9,13 +9,13 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from aiohttp import web
 
 from devstack.up import Stack
 from shared.db import Database, http_client
 from shared.generation.extractive.generator import ExtractiveGenerator
 from shared.generation.source import Drafts, IsKnown, SourceChunk
 from shared.generation.work import work_on_dataset
+from tests.fakes.openai_compatible import FakeChatService, Reply, completion
 from tests.functions.documents import HANDBOOK, until, upload
 from tests.functions.world import World, make_world
 
@@ -134,44 +134,23 @@ async def test_a_project_without_documents(stack: Stack) -> None:
 
 # --- a language model, reached through the user's own key ---
 
-Vendor = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
-
 
 @asynccontextmanager
-async def vendor(world: World, answer: Vendor) -> AsyncIterator[list[dict[str, Any]]]:
+async def vendor(world: World, reply: Reply) -> AsyncIterator[list[dict[str, Any]]]:
     """A model service on loopback that the owner's key points at; gives the bodies that it received."""
-    received: list[dict[str, Any]] = []
-
-    async def handle(request: web.Request) -> web.Response:
-        assert request.headers["authorization"] == "Bearer sk-owner-canary-4321"
-        received.append(await request.json())
-        status, body = answer(received[-1])
-        return web.json_response(body, status=status)
-
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    key = {
-        "action": "set",
-        "provider": "openai_compatible",
-        "apiKey": "sk-owner-canary-4321",
-        "baseUrl": f"http://127.0.0.1:{runner.addresses[0][1]}/v1",
-    }
-    assert (await world.call("manage-api-keys", key)).status_code == 200
-    try:
-        yield received
-    finally:
-        await runner.cleanup()
-        await world.call("manage-api-keys", {"action": "delete", "provider": "openai_compatible"})
+    with FakeChatService(keys=("sk-owner-canary-4321",), reply=reply) as service:
+        key = {"apiKey": service.api_key, "baseUrl": service.base_url}
+        stored = {"action": "set", "provider": "openai_compatible"} | key
+        assert (await world.call("manage-api-keys", stored)).status_code == 200
+        try:
+            yield service.bodies
+        finally:
+            await world.call("manage-api-keys", {"action": "delete", "provider": "openai_compatible"})
 
 
-def completion(*examples: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def completed(*examples: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     text = f"```json\n{json.dumps({'examples': examples})}\n```"
-    message = {"role": "assistant", "content": text}
-    usage = {"prompt_tokens": 50, "completion_tokens": 10, "total_tokens": 60}
-    return 200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+    return 200, completion(text, prompt_tokens=50, completion_tokens=10)
 
 
 def first_sentence(body: dict[str, Any]) -> str:
@@ -184,7 +163,7 @@ def honest(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     said = first_sentence(body)
     good = {"turns": [{"user": f"Is it so that {said[:-1]}?", "assistant": f"Yes: {said}"}], "quote": said}
     leak = {"turns": [{"user": "And then?", "assistant": "Pay at https://evil.example now."}], "quote": said}
-    return completion(good, leak)
+    return completed(good, leak)
 
 
 async def test_a_model_makes_pairs_and_what_it_makes_up_is_left_out(world: World) -> None:

@@ -14,8 +14,10 @@ from shared.errors import ProviderKeyInvalid, ProviderUnavailable
 from shared.keys.crypto import KeySealer
 from shared.keys.store import OpenedKey
 from shared.providers.base import KeyFacts
+from shared.providers.huggingface import HuggingFaceProvider
 from tests.fakes.gemini import FakeGemini
 from tests.fakes.http import Fault, busy
+from tests.fakes.huggingface import FakeHuggingFace
 from tests.fakes.openai_compatible import FakeChatService
 from tests.functions.world import World, make_world, own_functions, sign_up, undisturbed
 from tests.shared.providers.scripted import ScriptedProvider
@@ -100,6 +102,18 @@ async def test_a_key_is_checked_before_it_is_stored(world: World, hub: Hub) -> N
     assert shown["validatedAt"]
     assert code(await manage(world, "set", "huggingface", apiKey=REFUSED)) == (422, "api_key_invalid")
     assert entry(await manage(world, "status"), "huggingface")["lastFour"] == KEY[-4:], "the old one stays"
+
+
+async def test_hugging_face_says_whose_token_it_is_and_what_it_may_do(world: World) -> None:
+    with FakeHuggingFace() as hub:
+        provider = HuggingFaceProvider(image="fineflow/trainer", endpoint=hub.url)
+        async with own_functions(world, available={provider.name: provider}) as here:
+            refused = await manage(here, "set", "huggingface", apiKey=REFUSED)
+            assert code(refused) == (422, "api_key_invalid"), refused.text
+            await manage(here, "set", "huggingface", apiKey=hub.api_key, validate=False)
+            shown = entry(await manage(here, "validate", "huggingface"), "huggingface")
+    assert shown["account"] == "acme"
+    assert "job.write" in shown["permissions"]
 
 
 async def test_a_stored_key_is_checked_again(world: World, hub: Hub) -> None:

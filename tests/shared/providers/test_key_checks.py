@@ -141,7 +141,7 @@ async def test_a_hosted_server_reaches_nothing_private(service: FakeChatService)
 async def test_training_providers_check_their_own_keys() -> None:
     available = {"t": ScriptedProvider(name="t", key="together")}
     assert await check("together", OpenedKey(SecretStr(KEY)), available, settings()) == KeyFacts()
-    with pytest.raises(InvalidRequest, match="does not train with huggingface"):
-        await check("huggingface", OpenedKey(SecretStr(KEY)), available, settings())
+    with pytest.raises(InvalidRequest, match="does not train with anthropic"):
+        await check("anthropic", OpenedKey(SecretStr(KEY)), available, settings())
     with pytest.raises(InvalidRequest, match="baseUrl"):
         await check("openai_compatible", OpenedKey(SecretStr(KEY)), available, settings())
