@@ -30,12 +30,7 @@ _SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
 
 def record(pair: Pair, format: Format) -> dict[str, Any]:
     """The pair as one object of this format. Raises InvalidRequest when it cannot be said in it."""
-    if not pair.alternates:
-        raise InvalidRequest(
-            f"In pair {pair.id} user and assistant do not take turns. Edit or reject the pair.",
-            code="turn_order",
-            details={"pairId": str(pair.id)},
-        )
+    _require_turns(pair)
     marker = turn_marker_in(pair, format)
     if marker is not None:
         raise InvalidRequest(
@@ -47,6 +42,27 @@ def record(pair: Pair, format: Format) -> dict[str, Any]:
     return _WRITERS[format](pair)
 
 
+def preference(pair: Pair) -> dict[str, Any]:
+    """A conversation with a better and a worse end, as OpenAI's DPO reads it and others do after it.
+
+    platform.openai.com/docs/guides/direct-preference-optimization, read 2026-11. Raises InvalidRequest for
+    a pair that has no worse end.
+    """
+    _require_turns(pair)
+    if pair.rejected is None:
+        raise InvalidRequest(
+            f"Pair {pair.id} has no rejected answer to learn from. Add one, or use another method.",
+            code="rejected_message_missing",
+            details={"pairId": str(pair.id)},
+        )
+    *before, better = (message.as_dict() for message in pair.messages)
+    return {
+        "input": {"messages": before},
+        "preferred_output": [better],
+        "non_preferred_output": [{"role": "assistant", "content": pair.rejected}],
+    }
+
+
 def turn_marker_in(pair: Pair, format: Format) -> str | None:
     """The first marker of this format that stands inside a message; None when there is none."""
     markers = TURN_MARKERS.get(format, ())
@@ -55,7 +71,21 @@ def turn_marker_in(pair: Pair, format: Format) -> str | None:
 
 def jsonl(pairs: Iterable[Pair], format: Format) -> bytes:
     """UTF-8, one line a pair, in the order given. Equal pairs give equal bytes."""
-    return b"".join(orjson.dumps(record(pair, format), option=orjson.OPT_APPEND_NEWLINE) for pair in pairs)
+    return lines(record(pair, format) for pair in pairs)
+
+
+def lines(records: Iterable[dict[str, Any]]) -> bytes:
+    """UTF-8, one line a record."""
+    return b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in records)
+
+
+def _require_turns(pair: Pair) -> None:
+    if not pair.alternates:
+        raise InvalidRequest(
+            f"In pair {pair.id} user and assistant do not take turns. Edit or reject the pair.",
+            code="turn_order",
+            details={"pairId": str(pair.id)},
+        )
 
 
 def _openai(pair: Pair) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
 Role = Literal["system", "user", "assistant"]
+Kind = Literal["sft", "preference"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,13 @@ class Pair:
     is_valid: bool = True
     issues: tuple[str, ...] = ()
     review_status: str = "pending"
+    kind: Kind = "sft"
+    rejected: str | None = None  # the worse last answer; set for kind 'preference'
 
     # The columns that `from_row` reads.
     COLUMNS: ClassVar[str] = (
         "id,created_at,ordinal,messages,system_message,user_message,assistant_message,"
-        "token_count,quality_score,grounding_score,is_valid,issues,review_status"
+        "rejected_message,kind,token_count,quality_score,grounding_score,is_valid,issues,review_status"
     )
 
     @classmethod
@@ -56,6 +59,8 @@ class Pair:
             is_valid=row["is_valid"],
             issues=tuple(row["issues"]),
             review_status=row["review_status"],
+            kind=row["kind"],
+            rejected=row["rejected_message"],
         )
 
     @property

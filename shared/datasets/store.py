@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID
 
-from shared.datasets.formats import jsonl
+from shared.datasets.formats import jsonl, lines, preference
 from shared.datasets.model import Pair
 from shared.db import PAGE_ROWS, Database
 from shared.tokens import count_tokens
@@ -35,25 +35,35 @@ async def read_pairs(db: Database, dataset_id: UUID) -> list[Pair]:
     return sorted(pairs, key=lambda pair: (pair.created_at, pair.ordinal, pair.id))
 
 
-async def build_training_file(db: Database, dataset_id: UUID) -> TrainingFile:
-    """The usable pairs as the file that a trainer reads; row_count 0 when there are none."""
-    return training_file([pair for pair in await read_pairs(db, dataset_id) if pair.is_usable])
+async def build_training_file(db: Database, dataset_id: UUID, method: str = "full") -> TrainingFile:
+    """The usable pairs that this method learns from, as the file that a trainer reads.
+
+    dpo learns from pairs of kind 'preference', the other methods from those of kind 'sft'. row_count is 0
+    when there are none.
+    """
+    kind = "preference" if method == "dpo" else "sft"
+    pairs = [pair for pair in await read_pairs(db, dataset_id) if pair.is_usable and pair.kind == kind]
+    return training_file(pairs, method)
 
 
-def training_file(pairs: list[Pair]) -> TrainingFile:
-    """`{"messages": [...]}`, one line a pair, in the order given."""
-    content = jsonl(pairs, "openai")
+def training_file(pairs: list[Pair], method: str = "full") -> TrainingFile:
+    """One line a pair, in the order given: `{"messages": [...]}`; for dpo as `formats.preference`."""
+    content = lines(map(preference, pairs)) if method == "dpo" else jsonl(pairs, "openai")
     return TrainingFile(
         content=content,
         sha256=hashlib.sha256(content).hexdigest(),
         row_count=len(pairs),
-        token_count=sum(pair_tokens(pair) for pair in pairs),
-        char_count=sum(len(message.content) for pair in pairs for message in pair.messages),
+        token_count=sum(pair_tokens(pair) + count_tokens(pair.rejected or "") for pair in pairs),
+        char_count=sum(len(text) for pair in pairs for text in _texts(pair)),
     )
 
 
+def _texts(pair: Pair) -> list[str]:
+    return [*(message.content for message in pair.messages), pair.rejected or ""]
+
+
 def pair_tokens(pair: Pair) -> int:
-    """Tokens of all messages together, as counted when the pair was made, else counted now."""
+    """Tokens of all messages together, without a rejected one: as counted when the pair was made, or now."""
     if pair.token_count is not None:
         return pair.token_count
     return sum(count_tokens(message.content) for message in pair.messages)
