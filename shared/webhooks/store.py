@@ -11,12 +11,14 @@ from pydantic import SecretStr
 
 from shared.db import Database, Row
 from shared.errors import Conflict
-from shared.keys.crypto import KeySealer
+from shared.keys.crypto import KeyDoesNotOpen, KeySealer
+from shared.log import logger
 from shared.webhooks.sign import new_secret
 
 MOST_ENDPOINTS = 20  # a project
 OVERLAP_SECONDS = 86_400  # how long a replaced secret signs along
 _LEASE_SECONDS = 60  # longer than an attempt may take
+_log = logger("webhooks")
 
 
 @dataclass(frozen=True)
@@ -142,18 +144,24 @@ class WebhookStore:
         """How many secrets were sealed anew with the current master secret, `limit` at most for each other
         one, and how many are left. May be repeated, and run twice at once.
         """
-        table = self._db.table
         resealed = 0
         for old in self._sealer.other_key_ids:
-            query = table("webhook_secrets").select("id,endpoint_id,ciphertext").eq("key_id", old)
+            query = self._db.table("webhook_secrets").select("id,endpoint_id,ciphertext").eq("key_id", old)
             for row in (await self._db.run(query.limit(limit))).data:
-                bound_to = _bound_to(UUID(row["endpoint_id"]))
-                secret = self._sealer.open(row["ciphertext"], key_id=old, **bound_to)
-                new = {"ciphertext": self._sealer.seal(secret, **bound_to), "key_id": self._sealer.key_id}
-                update = table("webhook_secrets").update(new).eq("id", row["id"]).eq("key_id", old)
-                resealed += len((await self._db.run(update)).data)
-        left = table("webhook_secrets").select("id", count="exact", head=True)
+                resealed += await self._reseal(row, old)
+        left = self._db.table("webhook_secrets").select("id", count="exact", head=True)
         return resealed, (await self._db.run(left.neq("key_id", self._sealer.key_id))).count or 0
+
+    async def _reseal(self, row: Row, old: str) -> int:
+        bound_to = _bound_to(UUID(row["endpoint_id"]))
+        try:
+            secret = self._sealer.open(row["ciphertext"], key_id=old, **bound_to)
+        except KeyDoesNotOpen:
+            _log.warning("secret not resealed: it does not open", endpoint_id=row["endpoint_id"])
+            return 0
+        new = {"ciphertext": self._sealer.seal(secret, **bound_to), "key_id": self._sealer.key_id}
+        update = self._db.table("webhook_secrets").update(new).eq("id", row["id"]).eq("key_id", old)
+        return len((await self._db.run(update)).data)
 
     def _sealed(self, secret: SecretStr, endpoint_id: UUID) -> Row:
         return {

@@ -27,7 +27,7 @@ language plpgsql set search_path = '' as $$
 declare
   is_due boolean := false;
   event jsonb := private.job_event(p_type, p_job);
-  event_id uuid := gen_random_uuid();
+  id_of_event uuid := gen_random_uuid();
   endpoint uuid;
   not_before timestamptz;
 begin
@@ -38,7 +38,7 @@ begin
     not_before := now();
     if p_type = 'finetune_job_progress' then
       -- Progress is never queued up: what was not sent yet is replaced, and keeps its turn.
-      update public.webhook_deliveries d set payload = event, event_id = add_deliveries.event_id
+      update public.webhook_deliveries d set payload = event, event_id = id_of_event
         where d.job_id = p_job.id and d.endpoint_id = endpoint and d.type = p_type
           and d.status = 'pending' and d.lease_token is null;
       continue when found;
@@ -49,7 +49,7 @@ begin
           order by d.created_at desc limit 1) last;
     end if;
     insert into public.webhook_deliveries (endpoint_id, project_id, job_id, event_id, type, payload, next_attempt_at)
-      values (endpoint, p_job.project_id, p_job.id, event_id, p_type, event, not_before);
+      values (endpoint, p_job.project_id, p_job.id, id_of_event, p_type, event, not_before);
     is_due := is_due or not_before <= now();
   end loop;
   return is_due;
