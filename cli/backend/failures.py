@@ -24,6 +24,8 @@ _HINTS = {
     "dataset_not_ready": "Look at it with `fineflow datasets show`.",
     "dataset_too_small": "Add documents with `fineflow docs add` and create a larger dataset.",
     "api_key_missing": "Store the key with `fineflow keys set PROVIDER`.",
+    "budget_exceeded": "See how the budget stands with `fineflow estimate`.",
+    "cost_unknown": "Give --spend-cap USD.",
     "deployment_not_found": "See `fineflow models list`, then `fineflow deploy MODEL --as NAME`.",
 }
 START_HINT = "Start a stack with `make up`, or set FINEFLOW_URL and FINEFLOW_PUBLISHABLE_KEY."
@@ -115,4 +117,17 @@ def _refused(message: str, code: str, status: int, details: Any = None) -> CliEr
         exit_code = _EXIT_BY_STATUS.get(status, ExitCode.FAILED)
     else:
         exit_code = _EXIT_BY_STATUS.get(status, ExitCode.USAGE)
-    return CliError(message, hint=_HINTS.get(code), code=code, exit_code=exit_code, details=details)
+    hint = _HINTS.get(code) or _alternative(details)
+    return CliError(message, hint=hint, code=code, exit_code=exit_code, details=details)
+
+
+def _alternative(details: Any) -> str | None:
+    offer = details.get("alternative") if isinstance(details, dict) else None
+    if not isinstance(offer, dict):
+        return None
+    cost = offer["costRangeUsd"]["high"]
+    price = "at a cost not known here" if cost is None else f"for {cost:.2f} USD at most"
+    return (
+        f"Instead, {price}: fineflow train DATASET --provider {offer['provider']}"
+        f" --base-model {offer['baseModel']} --method {offer['method']}"
+    )

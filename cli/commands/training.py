@@ -27,6 +27,10 @@ LearningRate = Annotated[float | None, typer.Option(help="Default: chosen for th
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other training setting.")
 ]
+Gpu = Annotated[str | None, typer.Option(help="As the provider names it. Default: chosen for the model.")]
+SpendCap = Annotated[
+    float | None, typer.Option(min=0.01, metavar="USD", help="A run that has cost this much is stopped.")
+]
 TINY = "fineflow/tiny"
 root = typer.Typer()
 
@@ -41,13 +45,16 @@ async def estimate(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     settings: Settings = None,
+    gpu: Gpu = None,
+    spend_cap: SpendCap = None,
     project: Project = None,
 ) -> Result:
-    """Cost, duration and memory of a training. Changes nothing."""
+    """Cost, duration and memory of a training, and how the budget stands. Changes nothing."""
     config = training_config(epochs, batch_size, learning_rate, settings)
     async with open_client() as client:
         row = await find_dataset(client, dataset, project)
         options = training_options(row["id"], provider, base_model, method, config)
+        options |= _given(gpu=gpu, spendCapUsd=spend_cap)
         answer = await client.invoke("estimate-training", options)
     return Result(answer, estimate_view(answer))
 
@@ -62,6 +69,8 @@ async def train(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     settings: Settings = None,
+    gpu: Gpu = None,
+    spend_cap: SpendCap = None,
     model_name: Annotated[str | None, typer.Option(help="Default: the name of the dataset.")] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key starts the same job only once.")
@@ -75,13 +84,16 @@ async def train(
     async with open_client() as client:
         row = await find_dataset(client, dataset, project)
         request = training_options(row["id"], provider, base_model, method, config)
-        extra = {
-            "modelName": model_name,
-            "idempotencyKey": idempotency_key,
-            "timeoutSeconds": timeout_seconds,
-        }
-        request |= {name: value for name, value in extra.items() if value is not None}
+        request |= _given(
+            gpu=gpu,
+            spendCapUsd=spend_cap,
+            modelName=model_name,
+            idempotencyKey=idempotency_key,
+            timeoutSeconds=timeout_seconds,
+        )
         started = await client.invoke("start-training", request)
+        for warning in started["warnings"]:
+            notes().print(f"Warning: {warning}", style="yellow", markup=False)
         if follow:
             return job_result(await follow_job(client, started["jobId"], notes()))
     next_step = f"Follow it with `fineflow jobs follow {started['jobId'][:8]}`."
@@ -116,6 +128,10 @@ def training_options(
         "method": method,
         "trainingConfig": config,
     }
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _parsed(value: str) -> Any:

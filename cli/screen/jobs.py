@@ -49,7 +49,9 @@ def job_facts(row: Row, next_step: str | None = None, events: Sequence[Row] = ()
             ("steps", f"{row['step']} of {row['total_steps']}" if row.get("total_steps") else None),
             ("loss", loss(row["training_loss"]) if row.get("training_loss") is not None else None),
             ("tokens", row.get("trained_tokens")),
-            ("cost", dollars(row["cost_usd"]) if row.get("cost_usd") is not None else None),
+            ("gpu", row.get("gpu")),
+            ("cost", _cost_so_far(row)),
+            ("spend cap", dollars(row["spend_cap_usd"]) if row.get("spend_cap_usd") else None),
             ("model", row.get("model_id")),
         ]
     )
@@ -67,9 +69,14 @@ def estimate_view(answer: Row) -> RenderableType:
     """The bill before the run."""
     about = facts(
         [
-            ("cost", f"{dollars(answer['costUsd'])}  ({answer['priceSource']}, {answer['priceDate']})"),
+            ("cost", _cost_range(answer)),
+            ("price", _price(answer)),
+            ("budget", _budget(answer["budget"])),
+            ("base model ends", answer["shutdownDate"]),
+            ("no new jobs from", answer["closesDate"]),
             ("duration", _range(answer["durationSeconds"], _seconds)),
             ("memory", _range(answer["memoryBytes"], _bytes)),
+            ("gpu", answer["gpu"]),
             ("examples", answer["exampleCount"]),
             ("tokens", f"{answer['trainingTokens']:,} an epoch, {answer['billableTokens']:,} in all"),
             ("base model", answer["baseModel"]),
@@ -78,6 +85,38 @@ def estimate_view(answer: Row) -> RenderableType:
         ]
     )
     return Group(about, *(Text(str(note), style="dim") for note in answer["notes"]))
+
+
+def _cost_range(answer: Row) -> str:
+    bounds = [answer["costRangeUsd"][end] for end in ("low", "high")]
+    if None in bounds or bounds[0] == bounds[1]:
+        return dollars(answer["costUsd"])
+    return f"{dollars(bounds[0])} to {dollars(bounds[1])}"
+
+
+def _price(answer: Row) -> str:
+    rate = ""
+    if answer["usdPerMillionTokens"] is not None:
+        rate = f"{dollars(answer['usdPerMillionTokens'])} a million trained tokens: "
+    elif answer["usdPerSecond"] is not None:
+        rate = f"{dollars(answer['usdPerSecond'] * 3600)} an hour: "
+    return f"{rate}{answer['priceSource']} ({answer['priceDate']})"
+
+
+def _budget(budget: Row) -> str:
+    spent = f"{dollars(budget['spentUsd'])} spent, {dollars(budget['reservedUsd'])} held back"
+    projected = f"{dollars(budget['projectedMonthUsd'])} projected with this run"
+    if budget["monthUsd"] is None:
+        return f"none set; this month {spent}, {projected}"
+    verdict = {True: "over it with this run", False: "within it", None: "cost unknown"}[budget["wouldExceed"]]
+    return f"{dollars(budget['monthUsd'])} a month ({budget['enforcement']}): {spent}, {projected}; {verdict}"
+
+
+def _cost_so_far(row: Row) -> str | None:
+    cost, estimated = row.get("cost_usd"), row.get("estimated_cost_usd")
+    if cost is None:
+        return None
+    return f"{dollars(cost)}  (estimated {dollars(estimated)})" if estimated else dollars(cost)
 
 
 def _event(event: Row) -> Text:

@@ -65,7 +65,9 @@ def _detail_lines(details: Any) -> Iterable[str]:
     if isinstance(details, str):
         return [details]
     if isinstance(details, dict):
-        return [f"{name}: {value}" for name, value in details.items() if value not in (None, [], {})]
+        # Whole objects are for --json.
+        plain = ((name, value) for name, value in details.items() if not isinstance(value, dict))
+        return [f"{name}: {value}" for name, value in plain if value not in (None, [])]
     if isinstance(details, list):
         return [_detail_line(item) for item in details]
     return []

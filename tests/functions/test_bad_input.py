@@ -164,8 +164,15 @@ async def test_values_out_of_range(world: World, changed: dict[str, Any]) -> Non
 
 
 async def test_a_provider_that_is_not_here(world: World) -> None:
-    body = {"datasetId": world.dataset, "provider": "anthropic"}
+    body = {"datasetId": world.dataset, "provider": "nowhere"}
     assert await refused(world, "start-training", body, token=world.token) == (422, "provider_not_available")
+
+
+async def test_a_provider_that_cannot_train_offers_one_that_can(world: World) -> None:
+    body = {"datasetId": world.dataset, "provider": "anthropic", "baseModel": "claude-opus-4"}
+    answer = await world.call("start-training", body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "provider_has_no_fine_tuning")
+    assert answer.json()["error"]["details"]["alternative"]["provider"] == "local"
 
 
 async def test_body_over_the_limit(world: World) -> None:
