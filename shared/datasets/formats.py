@@ -43,10 +43,10 @@ def record(pair: Pair, format: Format) -> dict[str, Any]:
 
 
 def preference(pair: Pair) -> dict[str, Any]:
-    """A conversation with a better and a worse end, as OpenAI's DPO reads it and others do after it.
+    """A conversation with a better and a worse end, as OpenAI reads it, and Together and Azure after it.
 
-    platform.openai.com/docs/guides/direct-preference-optimization, read 2026-11. Raises InvalidRequest for
-    a pair that has no worse end.
+    Raises InvalidRequest for a pair that has no worse end. The format:
+    developers.openai.com/api/docs/guides/direct-preference-optimization, 2026-11-21.
     """
     _require_turns(pair)
     if pair.rejected is None:
