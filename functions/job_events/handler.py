@@ -69,7 +69,7 @@ class Seen:
     @classmethod
     def from_id(cls, event_id: str | None) -> Seen:
         """What an event's id says; nothing for an id that is not ours."""
-        match = re.fullmatch(r"(\d{1,18})\.([012])", event_id or "")
+        match = re.fullmatch(r"([0-9]{1,18})\.([012])", event_id or "")
         return cls(int(match[1]), int(match[2])) if match else cls()
 
     def news(self, job: Row) -> Iterator[str]:
