@@ -44,28 +44,10 @@ class Reconciler:
         """Every job that was due has been looked at, unless the time is up; then the next tick goes on."""
         tick = Tick()
         releases: list[Release] = []
-        waiting: deque[tuple[float, Claim]] = deque()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self.seconds
-        asking = asyncio.Lock()
-        exhausted = False
-
-        async def next_claim() -> Claim | None:
-            nonlocal exhausted
-            async with asking:
-                while not waiting and not exhausted and loop.time() < end:
-                    timing = self.core.timing
-                    claims = await self.core.store.claim_due(self.concurrency, lease_seconds=timing.lease)
-                    waiting.extend((loop.time(), claim) for claim in claims)
-                    exhausted = not claims
-                while waiting:
-                    since, claim = waiting.popleft()
-                    if loop.time() - since < self.core.timing.lease - self.core.timing.step:
-                        return claim  # enough of its lease is left for a whole step
-                return None
+        claims = _Claims(self.core, self.concurrency, self.seconds)
 
         async def work() -> None:
-            while (claim := await next_claim()) is not None:
+            while (claim := await claims.next()) is not None:
                 tick.looked_at += 1
                 moved = await self._one(claim)
                 if isinstance(moved, Release):
@@ -75,7 +57,10 @@ class Reconciler:
                 elif moved is not None:
                     tick.moved.append(moved)
 
-        await asyncio.gather(*(work() for _ in range(self.concurrency)))
+        ended = await asyncio.gather(*(work() for _ in range(self.concurrency)), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error  # our own database is away: the leases end by themselves
         await self._give_back(releases)
         await self._sweep()
         return tick
@@ -117,6 +102,41 @@ class Reconciler:
             await self.core.store.finish_sweep(sweep, retry_seconds=_SWEEP_RETRY_SECONDS)
         else:
             await self.core.store.finish_sweep(sweep, extra_runs=extra_runs)
+
+
+class _Claims:
+    """What is due, the next batch asked for while the present one is worked on."""
+
+    def __init__(self, core: JobCore, batch: int, seconds: float) -> None:
+        self._core, self._batch = core, batch
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + seconds
+        self._waiting: deque[tuple[float, Claim]] = deque()
+        self._asking: asyncio.Future[None] | None = None
+        self._is_exhausted = False
+
+    async def next(self) -> Claim | None:
+        """The next claim; None: nothing is due any more, or the time is up."""
+        while True:
+            if self._asking is None and not self._is_exhausted and len(self._waiting) <= self._batch // 2:
+                self._asking = asyncio.ensure_future(self._ask())
+            if self._waiting:
+                since, claim = self._waiting.popleft()
+                if self._loop.time() - since < self._core.timing.lease - self._core.timing.step:
+                    return claim  # enough of its lease is left for a whole step
+            elif self._asking is None:
+                return None
+            else:
+                await asyncio.shield(self._asking)
+
+    async def _ask(self) -> None:
+        lease = self._core.timing.lease
+        claims: list[Claim] = []
+        if self._loop.time() < self._end:
+            claims = await self._core.store.claim_due(self._batch, lease_seconds=lease)
+        self._waiting.extend((self._loop.time(), claim) for claim in claims)
+        self._is_exhausted = not claims
+        self._asking = None
 
 
 async def _stop_extra_runs(core: JobCore, sweep: Sweep) -> int | None:
