@@ -94,22 +94,26 @@ class LocalProvider:
 
     def _start(self, spec: RunSpec, dataset: TrainingFile, key: str, callback: Callback) -> str:
         run_dir = self._run_dir(key)
-        if (run_dir / "process.json").exists() or _lock_is_held(run_dir):
-            return key
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
-            (run_dir / spec.dataset.name).write_bytes(dataset.content)
-            (run_dir / "spec.json").write_text(spec.model_dump_json(indent=2))
-            secret = run_dir / "callback.json"
-            secret.touch(mode=0o600)
-            secret.write_text(json.dumps({"url": callback.url, "token": callback.token.get_secret_value()}))
-            self._spawn(run_dir, spec, starts=1)
+            with (run_dir / "start.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # starts of one job follow each other, in any process
+                if not (run_dir / "process.json").exists() and not _lock_is_held(run_dir):
+                    self._fill(run_dir, spec, dataset, callback)
+                    self._spawn(run_dir, spec, starts=1)
         except OSError as error:
             raise ProviderRejected(
                 f"The run cannot be started on this machine: {error.strerror}. Check {run_dir}.",
                 code="local_start_failed",
             ) from error
         return key
+
+    def _fill(self, run_dir: Path, spec: RunSpec, dataset: TrainingFile, callback: Callback) -> None:
+        (run_dir / spec.dataset.name).write_bytes(dataset.content)
+        (run_dir / "spec.json").write_text(spec.model_dump_json(indent=2))
+        secret = run_dir / "callback.json"
+        secret.touch(mode=0o600)
+        secret.write_text(json.dumps({"url": callback.url, "token": callback.token.get_secret_value()}))
 
     def _spawn(self, run_dir: Path, spec: RunSpec, *, starts: int) -> None:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
