@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
+
+from devstack.up import Stack
 
 Connection = psycopg.Connection[dict[str, Any]]
 
@@ -26,6 +32,12 @@ class Books:
             " values (%s, 'p', %s, %s) returning id",
             [self.user, budget, enforcement],
         )["id"]
+
+    def seen_by(self, database: Connection) -> Books:
+        """The same books over another connection."""
+        other = copy(self)
+        other.database = database
+        return other
 
     def start(self, **job: Any) -> dict[str, Any]:
         """The answer of create_training_job for a dataset of its own."""
@@ -73,6 +85,41 @@ class Books:
 @pytest.fixture
 def books(database: Connection) -> Books:
     return Books(database, budget=10, enforcement="block")
+
+
+@pytest.fixture
+def two_at_once(stack: Stack) -> Iterator[tuple[Books, Books]]:
+    """The same books in two transactions, each of which sees only what the other has committed."""
+    with psycopg.connect(stack.database_url, row_factory=dict_row, autocommit=True) as outside:
+        # What is committed here must not be looked at by the functions of the stack.
+        outside.execute("alter table public.training_jobs disable trigger call_start_training")
+        books = Books(outside, budget=10, enforcement="block")
+        try:
+            with (
+                psycopg.connect(stack.database_url, row_factory=dict_row) as first,
+                psycopg.connect(stack.database_url, row_factory=dict_row) as second,
+            ):
+                yield books.seen_by(first), books.seen_by(second)
+        finally:
+            outside.execute("delete from auth.users where id = %s", [books.user])
+            outside.execute("alter table public.training_jobs enable trigger call_start_training")
+
+
+def test_a_start_waits_for_the_one_before_it_and_counts_it(
+    database: Connection, two_at_once: tuple[Books, Books]
+) -> None:
+    first, second = two_at_once
+    assert first.start(estimated_cost_usd=6)["outcome"] == "created"
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(second.start, estimated_cost_usd=6)
+        blocked = "select %s = any(pg_blocking_pids(%s)) as so"
+        pids = [first.database.info.backend_pid, second.database.info.backend_pid]
+        while not waiting.done() and database.execute(blocked, pids).fetchone() == {"so": False}:
+            pass
+        assert not waiting.done()
+        first.database.commit()
+        assert waiting.result()["outcome"] == "budget_exceeded"
+    second.database.rollback()
 
 
 def test_a_project_without_a_budget_lets_everything_through(database: Connection) -> None:
