@@ -33,6 +33,12 @@ def test_ten_thousand_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(together.faults[name] for name in vars(Rates()))
 
 
+def test_a_thousand_seeds_with_thrice_the_faults() -> None:
+    disturbed = Rates().times(3)
+    outcome = live_all(Plan(seed=seed, rates=disturbed) for seed in range(1000))
+    assert outcome.is_good, _replay(outcome)
+
+
 def test_one_seed_gives_one_history() -> None:
     plan = Plan(seed=7, rows=5, rates=Rates().times(2))
     assert live(plan) == live(plan)

@@ -1,0 +1,184 @@
+"""`make mutations`: takes one safeguard away at a time and shows that the tests notice.
+
+Each mutation edits a copy of the project, runs the tests that should see it, and counts as caught when
+they fail; the same tests pass on the copy as it is. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+_SECONDS = 300
+_LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".fineflow", "node_modules", "__pycache__", ".*_cache")
+_JOBS = "tests/shared/jobs/test_advance.py"
+_SIMULATION = "tests/shared/jobs/simulation/test_simulation.py"
+_BIND = "    return await _bind(core, claim, [ref])\n\n\nasync def recover"
+_LATE_INTENT = (
+    "    await core.store.move(claim, [JobStatus.UPLOADING], submit=True, sweep_after_seconds=300)\n"
+)
+_CLAIMS = "supabase/migrations/20261121000200_job_claims.sql"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A safeguard, the edits that take it away, and the tests that must fail then."""
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]  # file, text, what takes its place
+    tests: tuple[str, ...]
+
+
+MUTATIONS = (
+    Mutation(
+        "the fence: a write without the lease token is accepted",
+        ((_CLAIMS, " and lease_token = p_lease_token for update", " for update"),),
+        (f"{_JOBS}::test_who_lost_the_lease_writes_nothing",),
+    ),
+    Mutation(
+        "the fence, in the simulation",
+        (
+            (
+                "tests/shared/jobs/simulation/database.py",
+                'if kept is None or kept["lease_token"] != lease_token:',
+                "if kept is None:",
+            ),
+        ),
+        (f"{_SIMULATION}::test_a_thousand_seeds_with_thrice_the_faults",),
+    ),
+    Mutation(
+        "the grace: an attempt that is not found is given up at once",
+        (("shared/jobs/timing.py", "return self.step + late_seconds", "return 0"),),
+        (
+            f"{_JOBS}::test_an_unknown_start_is_not_repeated_before_the_grace",
+            f"{_SIMULATION}::test_a_thousand_seeds_with_thrice_the_faults",
+        ),
+    ),
+    Mutation(
+        "the unique index of idempotency keys",
+        (
+            (
+                "supabase/migrations/20261120000700_training_jobs.sql",
+                "updated_at timestamptz not null default now(),\n  unique (user_id, idempotency_key)",
+                "updated_at timestamptz not null default now()",
+            ),
+        ),
+        ("tests/supabase/test_jobs_once.py",),
+    ),
+    Mutation(
+        "the unique index of provider runs",
+        (
+            (
+                "supabase/migrations/20261120000700_training_jobs.sql",
+                "create unique index training_jobs_provider_job_id_idx",
+                "create index training_jobs_provider_job_id_idx",
+            ),
+        ),
+        ("tests/supabase/test_jobs_once.py",),
+    ),
+    Mutation(
+        "the intent: nothing is committed before the call",
+        (
+            (
+                "shared/jobs/start.py",
+                "await core.store.move(\n        claim,\n        [JobStatus.UPLOADING],\n",
+                "replace(claim.job, attempt=claim.job.attempt + 1)\n    dict(\n",
+            ),
+            ("shared/jobs/start.py", _BIND, _LATE_INTENT + _BIND),
+            (
+                "shared/jobs/start.py",
+                "from typing import TYPE_CHECKING",
+                "from dataclasses import replace\nfrom typing import TYPE_CHECKING",
+            ),
+        ),
+        (f"{_SIMULATION}::test_a_thousand_seeds_with_thrice_the_faults",),
+    ),
+    Mutation(
+        "max_retries=0: OpenAI's SDK repeats the create by itself",
+        (("shared/providers/openai_client.py", "max_retries=0,", "max_retries=2,"),),
+        ("tests/shared/providers/test_contract.py",),
+    ),
+    Mutation(
+        "the search before a create",
+        (("tests/shared/jobs/simulation/vendor.py", "return found[0] if found else", "return"),),
+        (f"{_SIMULATION}::test_a_thousand_seeds_with_thrice_the_faults",),
+    ),
+    Mutation(
+        "the sweeper",
+        (("shared/jobs/reconcile.py", "        await self._sweep()\n", ""),),
+        (f"{_JOBS}::test_a_second_run_is_found_and_stopped",),
+    ),
+    Mutation(
+        "the trainer's claim: a second trainer of an attempt is accepted",
+        (
+            (
+                "supabase/migrations/20261121000400_trainer_reports.sql",
+                " or coalesce(control.run_id, p_run_id) <> p_run_id",
+                "",
+            ),
+        ),
+        (f"{_JOBS}::test_reports_are_stored_once_and_a_second_trainer_is_told_to_stop",),
+    ),
+)
+
+
+def copy(to: Path) -> Path:
+    """The working tree without what is built from it."""
+    project = to / "project"
+    shutil.copytree(ROOT, project, ignore=_LEFT_OUT)
+    (project / "devstack/node/node_modules").symlink_to(ROOT / "devstack/node/node_modules")
+    return project
+
+
+def run(project: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
+    """Whether the tests pass, and the first line that says otherwise."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    try:
+        done = subprocess.run(
+            command, cwd=project, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"no end within {_SECONDS} s"
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return done.returncode == 0, failed[0].partition(" - ")[0] if failed else done.stdout[-300:]
+
+
+def mutate(project: Path, mutation: Mutation) -> None:
+    """The safeguard is gone. Raises ValueError when the text to change is not there: then say so here."""
+    for name, text, instead in mutation.edits:
+        file = project / name
+        content = file.read_text()
+        if text not in content:
+            raise ValueError(f"{mutation.name}: {name} does not hold {text!r} any more")
+        file.write_text(content.replace(text, instead))
+
+
+def main() -> int:
+    """Exit code 0 when the tests pass unchanged and every mutation is caught."""
+    with tempfile.TemporaryDirectory(prefix="fineflow-mutations-") as place:
+        every = tuple(dict.fromkeys(test for mutation in MUTATIONS for test in mutation.tests))
+        passes, why = run(copy(Path(place)), every)
+        print(f"unchanged: {'all pass' if passes else why}")
+    caught = 0
+    for mutation in MUTATIONS:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="fineflow-mutations-") as place:
+            project = copy(Path(place))
+            mutate(project, mutation)
+            survived, failure = run(project, mutation.tests)
+        caught += not survived
+        verdict = "SURVIVED" if survived else f"caught by {failure.removeprefix('FAILED ')}"
+        print(f"{mutation.name:<66} {verdict}  ({time.monotonic() - started:.0f} s)", flush=True)
+    print(json.dumps({"mutations": len(MUTATIONS), "caught": caught, "unchanged_passes": passes}))
+    return 0 if passes and caught == len(MUTATIONS) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
