@@ -21,4 +21,5 @@ def run_spec(job: Job, file: TrainingFile, run_id: UUID) -> RunSpec:
         dataset=DatasetFile(sha256=file.sha256, row_count=file.row_count),
         model_name=job.model_name,
         gpu=job.gpu,
+        timeout_seconds=job.timeout_seconds,
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LABEL = "fineflow-job"
 # Not run_uv_job: it installs at each start what the operator's image holds already, and is experimental.
 COMMAND = ("python", "-m", "modal_app.remote")
+_LONGEST_SECONDS = 86_400  # for a run that names no limit: without one Hugging Face stops after minutes
 _FLAVOR = "t4-small"  # where no estimate names a better one
 _PRICE_SECONDS = 600.0  # how long a price list is good
 
@@ -46,12 +47,10 @@ class HuggingFaceProvider:
         timeout_seconds: float = 30,
         late_seconds: float = 180,
         namespace: str | None = None,
-        longest_run_seconds: int = 86_400,
     ) -> None:
-        """`image` holds modal_app. After `longest_run_seconds` Hugging Face itself stops a job."""
+        """`image` holds modal_app."""
         self.late_seconds = late_seconds
         self._image = image
-        self._longest_run_seconds = longest_run_seconds
         self._call = HuggingFaceClient(endpoint, timeout_seconds, namespace)
         self._starting = OneAtATime()
         self._prices: dict[str, float] = {}  # USD a minute, by flavor
@@ -83,7 +82,7 @@ class HuggingFaceProvider:
                 },
                 secrets={"FINEFLOW_TRAINER_TOKEN": callback.token.get_secret_value()},
                 flavor=flavor,
-                timeout=self._longest_run_seconds,
+                timeout=spec.timeout_seconds or _LONGEST_SECONDS,
                 labels={LABEL: idempotency_key, "name": _name(spec)},
                 namespace=namespace,
             )

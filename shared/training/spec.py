@@ -111,10 +111,15 @@ class RunSpec(Record):
     gpu: str | None = Field(
         default=None, max_length=40, description="As the provider names it; None: its default."
     )
+    timeout_seconds: int | None = Field(
+        default=None, ge=60, description="When the place that runs it may stop it; None: its own limit."
+    )
 
     def fingerprint(self) -> str:
         """The sha256 of what decides the weights: two runs with the same one are the same run."""
-        decisive = self.model_dump(mode="json", exclude={"job_id", "attempt", "run_id", "model_name", "gpu"})
+        decisive = self.model_dump(
+            mode="json", exclude={"job_id", "attempt", "run_id", "model_name", "gpu", "timeout_seconds"}
+        )
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
