@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
+from grpclib.protocol import H2Protocol
 from grpclib.server import Server, Stream
 from modal._runtime.execution_context import _set_current_context_ids
 from modal._serialization import deserialize, serialize
@@ -64,6 +65,19 @@ class Call:
     cancels: int = 0
 
 
+class _Server(Server):
+    """Remembers its connections, which grpclib leaves open."""
+
+    def __init__(self, servicers: Collection[Any], *, status_details_codec: Any) -> None:
+        super().__init__(servicers, status_details_codec=status_details_codec)
+        self.protocols: list[H2Protocol] = []
+
+    def _protocol_factory(self) -> H2Protocol:
+        protocol = super()._protocol_factory()
+        self.protocols.append(protocol)
+        return protocol
+
+
 class FakeModal:
     """`with FakeModal({("fineflow", "train"): function}) as fake: fake.url`.
 
@@ -86,8 +100,7 @@ class FakeModal:
             "FunctionGetOutputs": ("poll", self._poll),
             "FunctionCallCancel": ("cancel", self._cancel),
         }
-        self._running: set[asyncio.Task[None]] = set()
-        self._connections: set[asyncio.Transport] = set()
+        self._running: set[asyncio.Task[None]] = set()  # held, or the loop may lose them
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._ready = threading.Event()
@@ -119,22 +132,23 @@ class FakeModal:
     async def _run(self) -> None:
         handlers = {name: self._handler(name) for name in ModalClientBase.__abstractmethods__}
         servicer = type("Servicer", (ModalClientBase,), handlers)()
-        server = Server([servicer], status_details_codec=CustomProtoStatusDetailsCodec())
+        server = _Server([servicer], status_details_codec=CustomProtoStatusDetailsCodec())
         await server.start("127.0.0.1", 0)
         assert server._server is not None
         self.url = f"http://127.0.0.1:{server._server.sockets[0].getsockname()[1]}"
         self._ready.set()
         await self._gone.wait()
         server.close()
-        for connection in self._connections:
-            connection.abort()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:  # connections being accepted, calls being cancelled, functions that run
+            await asyncio.wait(others)
+        for protocol in server.protocols:
+            protocol.connection.close()
         await server.wait_closed()
-        if self._running:
-            await asyncio.wait(self._running)
+        await asyncio.sleep(0)  # a transport closes its socket one turn of the loop later
 
     def _handler(self, rpc: str) -> Callable[[object, Stream[Any, Any]], Awaitable[None]]:
         async def handle(_: object, stream: Stream[Any, Any]) -> None:
-            self._connections.add(stream._stream._transport)
             request = await stream.recv_message()
             if rpc not in self._rpcs:
                 self.unimplemented.append(rpc)
