@@ -44,6 +44,10 @@ class ManageWebhooks(Request):
             raise ValueError("create needs a url")
         if self.action == "update" and not self.given_settings:
             raise ValueError(f"update needs one of {', '.join(_SETTINGS)}")
+        if self.action not in ("create", "update") and self.given_settings:
+            raise ValueError(f"{self.action} changes no settings")
+        if self.action == "create" and self.enabled is not None:
+            raise ValueError("only update takes enabled")
         return self
 
     @property
@@ -102,7 +106,7 @@ async def _create(request: ManageWebhooks, context: Context) -> Webhooks:
     _require_url(request, context)
     row, secret = await context.services.webhooks.create(
         {"description": "", "events": list(EVENT_TYPES)}
-        | {name: value for name, value in request.given_settings.items() if name != "enabled"}
+        | request.given_settings
         | {"project_id": str(request.project_id), "created_by": str(context.user_id)}
     )
     return _answer([row], secret=secret.get_secret_value())

@@ -134,7 +134,9 @@ class WebhookStore:
         return outcome
 
     def secrets(self, delivery: Delivery) -> Sequence[SecretStr]:
-        """Those that sign, the present one first. Raises KeyDoesNotOpen."""
+        """Those that sign, the present one first. Raises KeyDoesNotOpen, also when there is none."""
+        if not delivery.sealed_secrets:
+            raise KeyDoesNotOpen("The endpoint has no secret. Rotate it to give it one.")
         return [
             self._sealer.open(row["ciphertext"], key_id=row["key_id"], **_bound_to(delivery.endpoint_id))
             for row in delivery.sealed_secrets

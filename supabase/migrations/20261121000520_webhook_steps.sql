@@ -46,8 +46,8 @@ language sql stable set search_path = '' as $$
     'id', p_delivery.id, 'lease_token', p_delivery.lease_token, 'attempts', p_delivery.attempts,
     'endpoint_id', e.id, 'url', e.url, 'event_id', p_delivery.event_id, 'type', p_delivery.type,
     'payload', p_delivery.payload,
-    'secrets', (select jsonb_agg(jsonb_build_object('ciphertext', s.ciphertext, 'key_id', s.key_id)
-        order by s.expires_at nulls first)
+    'secrets', (select coalesce(jsonb_agg(jsonb_build_object('ciphertext', s.ciphertext, 'key_id', s.key_id)
+        order by s.expires_at nulls first), '[]')
       from public.webhook_secrets s where s.endpoint_id = e.id and (s.expires_at is null or s.expires_at > now())))
   from public.webhook_endpoints e where e.id = p_delivery.endpoint_id
 $$;

@@ -93,6 +93,8 @@ async def test_what_is_not_whole_or_not_allowed(world: World) -> None:
         ("update", {}),
         ("redeliver", {}),
         ("rotate", {"projectId": world.project}),
+        ("list", {"projectId": world.project, "url": URL}),
+        ("create", {"projectId": world.project, "url": URL, "enabled": False}),
     ):
         assert code(await manage(world, action, **body)) == (422, "invalid_request"), (action, body)
 

@@ -378,18 +378,19 @@ async def test_a_sender_that_died_is_replaced_when_its_lease_ends(world: World, 
         assert (row["status"], row["attempts"], row["last_error"]) == ("delivered", 2, None)
 
 
-async def test_a_secret_that_does_not_open_is_an_attempt_that_failed(
-    world: World, store: WebhookStore
-) -> None:
+async def test_a_secret_that_cannot_sign_is_an_attempt_that_failed(world: World, store: WebhookStore) -> None:
     with by_hand(world):
         async with receiver() as there:
             one, _ = await endpoint(store, world, there.url)
             other, _ = await endpoint(store, world, there.url)
             swap = "update webhook_secrets set ciphertext = (select ciphertext from webhook_secrets where"
             world.rows(f"{swap} endpoint_id = %s) where endpoint_id = %s", other, one)
-            due(world, one)
-            due(world, other)
-            assert await deliver(store) == 2
+            none, _ = await endpoint(store, world, there.url)
+            world.rows("delete from webhook_secrets where endpoint_id = %s", none)
+            for webhook in (one, other, none):
+                due(world, webhook)
+            assert await deliver(store) == 3
+        assert log(world, none)[0]["last_error"] == "The endpoint has no secret. Rotate it to give it one."
         (moved,) = log(world, one)
         assert (moved["status"], moved["last_status_code"]) == ("pending", None)
         assert "cannot be opened" in moved["last_error"]
