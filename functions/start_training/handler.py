@@ -36,7 +36,9 @@ class StartTraining(TrainingOptions):
     model_name: str | None = Field(default=None, min_length=1, max_length=120)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
     timeout_seconds: int = Field(default=21_600, ge=60, le=604_800)
-    api_key: SecretStr | None = Field(default=None, description="Stored as manage-api-keys set would.")
+    api_key: SecretStr | None = Field(
+        default=None, description="Stored as manage-api-keys set would, for the address of the key before."
+    )
 
     @model_validator(mode="after")
     def _one_of_two(self) -> StartTraining:
@@ -130,7 +132,9 @@ async def _require_key(context: Context, provider: TrainingProvider, api_key: Se
     if provider.key is None:
         return
     if api_key is not None:
-        await check_and_set(context, provider.key, api_key)
+        stored = await context.services.keys.status(context.user_id)
+        base_url = next((row["base_url"] for row in stored if row["provider"] == provider.key), None)
+        await check_and_set(context, provider.key, api_key, base_url)
     elif await context.services.keys.open(context.user_id, provider.key) is None:
         raise InvalidRequest(
             f"Training with {provider.name} needs your {provider.key} key. Set it with manage-api-keys.",

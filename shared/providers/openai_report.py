@@ -156,7 +156,7 @@ def result_of(job: FineTuningJob, metrics: tuple[StepMetrics, ...]) -> RunResult
 
 def error_of(job: FineTuningJob, key: SecretStr) -> RunError:
     """Why a run failed, as the vendor says it."""
-    code = re.sub(r"[^a-z0-9_]", "_", ((job.error and job.error.code) or "").lower())[:60]
+    code = re.sub(r"[^a-z0-9_]", "_", told((job.error and job.error.code) or "", key).lower())[:60]
     message = told((job.error and job.error.message) or "", key)
     return RunError(
         code=code if re.fullmatch(r"[a-z][a-z0-9_]{1,60}", code) else "provider_failed",
