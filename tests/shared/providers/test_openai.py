@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from pydantic import SecretStr
 
 from shared.errors import (
@@ -429,3 +430,12 @@ async def test_a_redirect_is_not_followed(bench: OpenAIHarness) -> None:
     with pytest.raises(ProviderRejected, match="redirect"):
         await bench.provider.check_key(bench.key)
     assert [path for _, path, _ in bench.fake.requests] == ["/v1/models"]
+
+
+async def test_the_fake_tells_other_processes_what_it_holds(bench: OpenAIHarness) -> None:
+    spec = bench.spec()
+    ref = await start(bench, spec)
+    async with ClientSession() as session, session.get(f"{bench.fake.url}/_fake/state") as answer:
+        state = await answer.json()
+    metadata = {"fineflow_job": str(spec.job_id), "fineflow_attempt": "1"}
+    assert state == {"runs": [{"id": ref, "metadata": metadata, "status": "validating_files"}], "creates": 1}
