@@ -25,7 +25,7 @@ from uuid import uuid4
 from pydantic import SecretStr
 
 from shared.keys.store import OpenedKey
-from shared.providers.base import ReportedStatus, TrainingProvider
+from shared.providers.base import ProviderReport, ReportedStatus, TrainingProvider
 from shared.training.files import TrainingFile
 from shared.training.spec import Callback, DatasetFile, Method, RunSpec, TrainingConfig
 from tests.fakes.http import Fault
@@ -125,3 +125,25 @@ def run_spec(
         model_name=model_name,
         gpu=gpu,
     )
+
+
+async def start(harness: Harness, spec: RunSpec) -> str:
+    """As the job core starts a run."""
+    return await harness.provider.start(
+        spec, harness.file, idempotency_key=str(spec.job_id), callback=harness.callback, key=harness.key
+    )
+
+
+async def find(harness: Harness, spec: RunSpec) -> list[str]:
+    """As the job core looks for the runs of this job."""
+    return await harness.provider.find(str(spec.job_id), key=harness.key)
+
+
+async def poll(harness: Harness, ref: str, cursor: str | None = None) -> ProviderReport:
+    """As the job core polls."""
+    return await harness.provider.poll(ref, key=harness.key, cursor=cursor)
+
+
+def word_for(harness: Harness, status: ReportedStatus) -> str:
+    """A word of the vendor that means this."""
+    return next(word for word, meaning in sorted(harness.meanings.items()) if meaning == status)
