@@ -24,6 +24,7 @@ _BIND = "    return await _bind(core, claim, [ref])\n\n\nasync def recover"
 _LATE_INTENT = (
     "    await core.store.move(claim, [JobStatus.UPLOADING], submit=True, sweep_after_seconds=300)\n"
 )
+_BUDGETS = "supabase/migrations/20261121000700_budgets.sql"
 _CLAIMS = "supabase/migrations/20261121000200_job_claims.sql"
 
 
@@ -41,17 +42,6 @@ MUTATIONS = (
         "the fence: a write without the lease token is accepted",
         ((_CLAIMS, " and lease_token = p_lease_token for update", " for update"),),
         (f"{_JOBS}::test_who_lost_the_lease_writes_nothing",),
-    ),
-    Mutation(
-        "the fence, in the simulation",
-        (
-            (
-                "tests/shared/jobs/simulation/database.py",
-                'if kept is None or kept["lease_token"] != lease_token:',
-                "if kept is None:",
-            ),
-        ),
-        (f"{_SIMULATION}::test_a_thousand_seeds_with_thrice_the_faults",),
     ),
     Mutation(
         "the grace: an attempt that is not found is given up at once",
@@ -106,9 +96,9 @@ MUTATIONS = (
         ("tests/shared/providers/test_contract.py",),
     ),
     Mutation(
-        "the search before a create",
-        (("tests/shared/jobs/simulation/vendor.py", "return found[0] if found else", "return"),),
-        (f"{_SIMULATION}::test_a_thousand_seeds_with_thrice_the_faults",),
+        "the queue of starts: a budget is read without a lock on its project",
+        ((_BUDGETS, ") for no key update;", ");"),),
+        ("tests/supabase/test_budgets.py::test_a_start_waits_for_the_one_before_it_and_counts_it",),
     ),
     Mutation(
         "the sweeper",

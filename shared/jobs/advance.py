@@ -30,6 +30,7 @@ from shared.jobs.state import JobStatus
 from shared.jobs.store import JobStore, LeaseLost
 from shared.jobs.timing import Timing
 from shared.jobs.token import TrainerTokens
+from shared.keys.crypto import KeyDoesNotOpen
 from shared.keys.store import KeyProvider, OpenedKey
 from shared.log import logger
 from shared.providers.base import TrainingProvider
@@ -126,7 +127,10 @@ class JobCore:
     async def _key(self, job: Job, provider: TrainingProvider) -> OpenedKey | None:
         if provider.key is None:
             return None
-        opened = await self.keys.open(job.user_id, provider.key)
+        try:
+            opened = await self.keys.open(job.user_id, provider.key)
+        except KeyDoesNotOpen as error:
+            raise ProviderKeyInvalid(error.message) from error
         if opened is None:
             raise ProviderKeyInvalid(f"Waiting for your {provider.key} key: set it with manage-api-keys.")
         return opened
@@ -170,9 +174,8 @@ class JobCore:
     async def note_failure(self, claim: Claim, error: Exception) -> None:
         """The account's other jobs there are left alone too, as the provider asked or as failures pile up."""
         retry_after = error.retry_after_seconds if isinstance(error, ProviderUnavailable) else None
-        await self.store.note_failure(
-            claim.job, seconds=retry_after or 0, counts=not isinstance(error, ProviderBusy)
-        )
+        asked_to_wait = isinstance(error, ProviderBusy) and retry_after is not None
+        await self.store.note_failure(claim.job, seconds=retry_after or 0, counts=not asked_to_wait)
 
     async def _crashed(self, claim: Claim, error: Exception) -> Job:
         if isinstance(error, ServiceUnavailable):

@@ -64,6 +64,8 @@ def _by_trainer(claim: Claim, provider: TrainingProvider, report: ProviderReport
             code="result_missing", message="The run ended without saying what it made. Start the job again."
         )
         return replace(report, status="failed", error=missing)
+    if claim.is_claimed and report.status in ("validating", "queued"):
+        return replace(report, status="training")  # the trainer is at work, the place need not know
     return report
 
 
@@ -86,7 +88,9 @@ async def _record(core: JobCore, claim: Claim, report: ProviderReport) -> Job | 
 async def _go_on(
     core: JobCore, claim: Claim, statuses: list[JobStatus], report: ProviderReport
 ) -> Job | Release:
-    wait = core.timing.until_poll(claim, core.random)
+    cap_usd = claim.job.spend_cap_usd
+    capped = cap_usd is not None and (report.cost_usd or 0) >= cap_usd and not claim.job.cancel_requested_at
+    wait = 0 if capped else core.timing.until_poll(claim, core.random)
     columns = claim.job.changes(_latest(claim, statuses, report))
     nothing_new = not (statuses or columns or report.events or report.metrics or claim.failures)
     if nothing_new and report.cursor in (None, claim.cursor):

@@ -111,7 +111,8 @@ class TrainingProvider(Protocol):
     ) -> str:
         """The provider's id of the run. Called again with the same key it returns the same run.
 
-        The create call itself is never repeated here. A definite refusal means: there is no run.
+        The create call itself is never repeated here. A definite refusal means: there is no run;
+        so does ProviderBusy, also where something before the create call could not be reached.
         """
         ...
 

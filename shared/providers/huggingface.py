@@ -15,7 +15,7 @@ from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers import huggingface_report as words
 from shared.providers.base import ENDED_STATUSES, KeyFacts, ProviderReport
 from shared.providers.huggingface_client import HuggingFaceClient, listed_jobs
-from shared.providers.wire import OneAtATime
+from shared.providers.wire import OneAtATime, before_create
 from shared.training import estimate
 from shared.training.files import TrainingFile
 from shared.training.spec import Callback, Method, RunSpec
@@ -67,10 +67,7 @@ class HuggingFaceProvider:
     ) -> str:
         flavor = spec.gpu or self.estimate(spec, dataset).gpu or _FLAVOR
 
-        def found_or_run(api: HfApi, namespace: str) -> str:
-            found = _find(api, namespace, idempotency_key)
-            if found:
-                return found[0]
+        def run(api: HfApi, namespace: str) -> str:
             job = api.run_job(
                 image=self._image,
                 command=list(COMMAND),
@@ -89,7 +86,9 @@ class HuggingFaceProvider:
             return job.id
 
         async with self._starting(idempotency_key):
-            return await self._call(key, found_or_run)
+            with before_create():
+                found = await self.find(idempotency_key, key=key)
+            return found[0] if found else await self._call(key, run)
 
     async def find(self, idempotency_key: str, *, key: OpenedKey | None) -> list[str]:
         return await self._call(key, lambda api, namespace: _find(api, namespace, idempotency_key))

@@ -32,7 +32,7 @@ from shared.errors import (
 )
 from shared.keys.store import OpenedKey
 from shared.providers.base import KeyFacts, ProviderReport, ReportedStatus
-from shared.providers.wire import silence, told
+from shared.providers.wire import before_create, silence, told
 from shared.training import estimate
 from shared.training.files import TrainingFile
 from shared.training.spec import Callback, Method, RunError, RunResult, RunSpec, RunState, Ticket
@@ -129,13 +129,16 @@ class ModalProvider:
             "Deploy the training app first.",
             code="modal_app_not_deployed",
         )
-        async with self._asking(not_deployed) as client:
-            # Looked up each time: what was deployed meanwhile has another id.
-            function = _Function.from_name(
-                self._app_name, self._function_name, environment_name=self._environment, client=client
-            )
-            if spec.gpu:
-                function = function.with_options(gpu=spec.gpu)
+        with before_create():
+            async with self._asking(not_deployed) as client:
+                # Looked up each time: what was deployed meanwhile has another id.
+                function = _Function.from_name(
+                    self._app_name, self._function_name, environment_name=self._environment, client=client
+                )
+                if spec.gpu:
+                    function = function.with_options(gpu=spec.gpu)
+                await function.hydrate()
+        async with self._asking(not_deployed):
             call = await function.spawn(ticket.for_wire())
         return str(call.object_id)
 
@@ -233,7 +236,7 @@ class ModalProvider:
             case sdk.NotFoundError():
                 return not_found
             case sdk.AuthError():
-                return ProviderUnavailable(
+                return ProviderBusy(
                     "Modal does not accept the token of this deployment. Its operator must set a valid one.",
                     code="modal_token_invalid",
                 )

@@ -29,7 +29,7 @@ from shared.providers.openai_lenient import read_object
 from shared.providers.openai_report import error_of, progress_of, result_of, status_of
 from shared.providers.openai_request import JOB_KEY, create_request
 from shared.providers.openai_webhooks import ProviderHint, read_webhook
-from shared.providers.wire import OneAtATime
+from shared.providers.wire import OneAtATime, before_create
 from shared.training import estimate, prices
 from shared.training.files import TrainingFile
 from shared.training.spec import Callback, Method, RunError, RunSpec
@@ -86,10 +86,11 @@ class OpenAIProvider:
         """As in the protocol. Settings that OpenAI does not know, like learning_rate, are not sent."""
         async with self._starting(idempotency_key):
             began = time.monotonic()
-            runs = await self.find(idempotency_key, key=key)
-            if runs:
-                return runs[0]
-            file_id = await uploaded(self._client, key, dataset, idempotency_key)
+            with before_create():
+                runs = await self.find(idempotency_key, key=key)
+                if runs:
+                    return runs[0]
+                file_id = await uploaded(self._client, key, dataset, idempotency_key)
             if time.monotonic() - began > _CREATE_WITHIN_SECONDS:
                 raise ProviderBusy(
                     "The training file is uploaded; the run is created next.",

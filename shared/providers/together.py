@@ -19,7 +19,7 @@ from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers import together_report
 from shared.providers.base import ENDED_STATUSES, KeyFacts, ProviderReport
 from shared.providers.together_client import TogetherClient
-from shared.providers.wire import OneAtATime
+from shared.providers.wire import OneAtATime, before_create
 from shared.training import estimate
 from shared.training.files import TrainingFile
 from shared.training.spec import Callback, Method, RunSpec
@@ -62,17 +62,20 @@ class TogetherProvider:
         key: OpenedKey | None,
     ) -> str:
         suffix, parameters = _suffix(idempotency_key), _parameters(spec)
-        async with self._starting(idempotency_key), self._connected(key) as client:
-            found = await _find(client, suffix)
-            if found:
-                return found[0]
-            name = f"{idempotency_key}-{dataset.sha256}.jsonl"
-            file_id = await _file(client, dataset, name)
-            try:
-                job = await client.fine_tuning.create(training_file=file_id, suffix=suffix, **parameters)
-            except ValueError as error:  # the SDK compares with the limits of the model before it sends
-                raise ProviderRejected(f"Together said no: {error}") from None
-            return _known(job.id)
+        name = f"{idempotency_key}-{dataset.sha256}.jsonl"
+        async with self._starting(idempotency_key):
+            with before_create():
+                async with self._connected(key) as client:
+                    found = await _find(client, suffix)
+                    if found:
+                        return found[0]
+                    file_id = await _file(client, dataset, name)
+            async with self._connected(key) as client:
+                try:
+                    job = await client.fine_tuning.create(training_file=file_id, suffix=suffix, **parameters)
+                except ValueError as error:  # the SDK compares with the model's limits before it sends
+                    raise ProviderRejected(f"Together said no: {error}") from None
+                return _known(job.id)
 
     async def find(self, idempotency_key: str, *, key: OpenedKey | None) -> list[str]:
         suffix = _suffix(idempotency_key)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from weakref import WeakValueDictionary
 
@@ -46,6 +47,20 @@ def refusal(
     return ProviderUnavailable(
         f"{vendor} answered {status}: {reason}", retry_after_seconds=retry_after_seconds(headers)
     )
+
+
+@contextmanager
+def before_create() -> Iterator[None]:
+    """Around what a start does before it asks for a run: when that fails, there is surely none."""
+    try:
+        yield
+    except ProviderBusy:
+        raise
+    except ProviderUnavailable as error:
+        wait = error.retry_after_seconds
+        raise ProviderBusy(
+            error.message, code=error.code, details=error.details, retry_after_seconds=wait
+        ) from error
 
 
 def silence(vendor: str, error: BaseException) -> ProviderUnavailable:

@@ -26,6 +26,7 @@ from shared.jobs.reconcile import Reconciler
 from shared.jobs.state import JobStatus
 from shared.jobs.store import JobStore, LeaseLost
 from shared.jobs.token import TrainerTokens
+from shared.keys.crypto import KeyDoesNotOpen
 from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers.base import ProviderEvent, ProviderReport, StepMetrics
 from shared.providers.local import LocalProvider
@@ -45,8 +46,11 @@ class FakeKeys:
 
     opened: OpenedKey | None = None
     invalid: str | None = None
+    unreadable: bool = False
 
     async def open(self, user_id: UUID, provider: KeyProvider) -> OpenedKey | None:
+        if self.unreadable:
+            raise KeyDoesNotOpen("The stored key cannot be opened. Set it again.")
         if self.invalid:
             raise ProviderKeyInvalid(self.invalid)
         return self.opened
@@ -370,6 +374,22 @@ async def test_a_refused_key_pauses_the_jobs_of_its_user_until_there_is_another(
     assert (await bench.step(running)).status == JobStatus.TRAINING
     assert (await bench.step(waiting)).status == JobStatus.QUEUED
     assert bench.provider.keys[-1] == bench.keys.opened
+
+
+async def test_a_job_waits_for_a_key_that_opens(bench: Bench) -> None:
+    bench.provider.key = "openai"
+    bench.keys.unreadable = True
+    job_id = await bench.new_job()
+    job = await bench.step(job_id)
+    assert (job.status, job.current_step) == (
+        JobStatus.PENDING,
+        "The stored key cannot be opened. Set it again.",
+    )
+    bench.keys.unreadable = False
+    job = await bench.step(job_id)
+    assert job.current_step == "Waiting for your openai key: set it with manage-api-keys."
+    bench.keys.opened = OpenedKey(SecretStr("sk-readable"))
+    assert (await bench.step(job_id)).status == JobStatus.QUEUED
 
 
 async def test_a_run_is_lost_only_after_many_404s_over_a_quarter_of_an_hour(bench: Bench) -> None:

@@ -19,10 +19,9 @@ from shared.errors import (
     ProviderRunNotFound,
     ProviderUnavailable,
 )
-from shared.providers.base import ENDED_STATUSES, ProviderReport, ReportedStatus
-from shared.training.spec import RunSpec
+from shared.providers.base import ENDED_STATUSES, ReportedStatus
 from tests.fakes.http import Fault, busy
-from tests.shared.providers.harness import Harness
+from tests.shared.providers.harness import Harness, find, poll, start, word_for
 from tests.shared.providers.harnesses import HARNESSES
 
 # Enough for every retry of a read that a provider may make.
@@ -70,20 +69,6 @@ def with_each(*operations: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("harness", "operation"), each(*operations), indirect=["harness"])
 
 
-async def start(harness: Harness, spec: RunSpec) -> str:
-    return await harness.provider.start(
-        spec, harness.file, idempotency_key=str(spec.job_id), callback=harness.callback, key=harness.key
-    )
-
-
-async def find(harness: Harness, spec: RunSpec) -> list[str]:
-    return await harness.provider.find(str(spec.job_id), key=harness.key)
-
-
-async def poll(harness: Harness, ref: str, cursor: str | None = None) -> ProviderReport:
-    return await harness.provider.poll(ref, key=harness.key, cursor=cursor)
-
-
 async def ask(harness: Harness, operation: str) -> object:
     """Whatever call of the provider reaches this operation of the vendor."""
     spec = harness.spec()
@@ -100,10 +85,6 @@ async def ask(harness: Harness, operation: str) -> object:
     if operation == "cancel":
         return await harness.provider.cancel(ref, key=harness.key)
     return await poll(harness, ref)
-
-
-def word_for(harness: Harness, status: ReportedStatus) -> str:
-    return next(word for word, meaning in sorted(harness.meanings.items()) if meaning == status)
 
 
 async def fails(call: Awaitable[object]) -> ProviderError:
@@ -133,6 +114,17 @@ async def test_started_five_times_at_once_it_is_one_run(harness: Harness) -> Non
     refs = await asyncio.gather(*(start(harness, spec) for _ in range(5)))
     assert harness.runs() == [refs[0]]
     assert refs == [refs[0]] * 5
+
+
+@with_each("list", "upload")
+@pytest.mark.parametrize("fault", NOBODY_KNOWS.values(), ids=NOBODY_KNOWS)
+async def test_what_fails_before_the_create_surely_made_no_run(
+    harness: Harness, operation: str, fault: Fault
+) -> None:
+    harness.disturb(operation, *[fault] * MORE_THAN_RETRIED)
+    error = await fails(start(harness, harness.spec()))
+    assert isinstance(error, ProviderBusy)
+    assert harness.runs() == []
 
 
 @everyone
@@ -257,7 +249,7 @@ async def test_a_run_that_has_ended_stays_as_it_ended(harness: Harness, ended: R
 
 
 @pytest.mark.parametrize("fault", NOBODY_KNOWS)
-@with_each("create", "list", "upload", "poll", "cancel", "check")
+@with_each("create", "list", "poll", "cancel", "check")
 async def test_silence_and_breakdowns_say_nothing(harness: Harness, operation: str, fault: str) -> None:
     await start(harness, harness.spec())
     harness.disturb(operation, *[NOBODY_KNOWS[fault]] * MORE_THAN_RETRIED)

@@ -141,6 +141,19 @@ async def test_a_gpu_that_cannot_be_is_refused(provider: ModalProvider, fake: Fa
     assert fake.runs == {}
 
 
+@pytest.mark.parametrize("fault", [Fault(status=503), Fault(reset=True), Fault(hang=True)])
+@pytest.mark.parametrize("operation", ["lookup", "bind"])
+async def test_what_fails_before_the_call_surely_made_none(
+    fake: FakeModal, operation: str, fault: Fault
+) -> None:
+    provider = provider_for(fake.url, timeout_seconds=0.3)
+    fake.disturb(operation, fault)
+    with pytest.raises(ProviderBusy):
+        await start(provider, run_spec("fineflow/tiny", gpu="L4"))
+    assert fake.runs == {}
+    await provider.close()
+
+
 @pytest.mark.parametrize("missing", ["app_name", "function_name"])
 async def test_an_app_that_is_not_deployed(fake: FakeModal, missing: str) -> None:
     provider = provider_for(fake.url, **{missing: "other"})
@@ -153,26 +166,21 @@ async def test_an_app_that_is_not_deployed(fake: FakeModal, missing: str) -> Non
 async def test_a_token_that_modal_refuses_is_the_operators(fake: FakeModal) -> None:
     provider = provider_for(fake.url, secret="as-another-canary")
     for call in (start(provider), provider.poll("fc-1"), provider.cancel("fc-1")):
-        with pytest.raises(ProviderUnavailable) as refused:
+        with pytest.raises(ProviderBusy) as refused:
             await call
         assert refused.value.code == "modal_token_invalid"
         assert "canary" not in str(refused.value.body())
     await provider.close()
 
 
-async def test_nobody_listens(unused_tcp_port_url: str) -> None:
-    provider = provider_for(unused_tcp_port_url, timeout_seconds=0.3)
+async def test_nobody_listens() -> None:
+    with FakeModal({}) as gone:
+        provider = provider_for(gone.url, timeout_seconds=0.3)
     began = time.monotonic()
     with pytest.raises(ProviderUnavailable):
         await start(provider)
     assert time.monotonic() - began < 2
     await provider.close()
-
-
-@pytest.fixture
-def unused_tcp_port_url() -> str:
-    with FakeModal({}) as gone:
-        return gone.url
 
 
 async def test_each_event_loop_has_a_connection_of_its_own(provider: ModalProvider, fake: FakeModal) -> None:
@@ -191,7 +199,7 @@ async def test_each_event_loop_has_a_connection_of_its_own(provider: ModalProvid
 
 WIRE = {
     400: ProviderRejected,
-    401: ProviderUnavailable,
+    401: ProviderBusy,
     403: ProviderNotEligible,
     404: ProviderRunNotFound,
     409: ProviderBusy,
