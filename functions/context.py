@@ -21,6 +21,7 @@ from shared.jobs.store import JobStore
 from shared.jobs.token import TrainerTokens
 from shared.keys.crypto import KeySealer
 from shared.keys.store import KeyStore
+from shared.providers.base import KeepsConnections
 from shared.providers.registry import Providers, providers
 from shared.storage import Storage
 from shared.webhooks.store import WebhookStore
@@ -76,11 +77,18 @@ class Services:
                 keys=keys,
                 tokens=tokens,
                 report_url=f"{settings.functions_url}/report-training",
-                build_training_file=lambda dataset_id, method: build_training_file(db, dataset_id),
+                build_training_file=lambda dataset_id, method: build_training_file(db, dataset_id, method),
             ),
             providers=available,
             authenticator=Authenticator(settings, tokens),
         )
+
+    async def close(self) -> None:
+        """Every connection is closed."""
+        for provider in self.providers.values():
+            if isinstance(provider, KeepsConnections):
+                await provider.close()
+        await self.http.aclose()
 
 
 @dataclass(frozen=True)

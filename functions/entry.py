@@ -40,7 +40,7 @@ def create_app(settings: Settings, *, available: Providers | None = None) -> Fas
         configure()
         app.state.services = Services.connect(settings, available=available)
         yield
-        await app.state.services.http.aclose()
+        await app.state.services.close()
 
     app = FastAPI(
         title="FineFlow functions",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from shared.keys.store import KeyProvider, OpenedKey
 from shared.training.estimate import Estimate
@@ -71,6 +71,15 @@ class KeyFacts:
 
     account: str | None = None  # who it belongs to, as the provider names it
     permissions: tuple[str, ...] = ()  # empty: the provider does not say
+
+
+@runtime_checkable
+class KeepsConnections(Protocol):
+    """A provider with connections between its calls."""
+
+    async def close(self) -> None:
+        """The connections of this event loop are closed; a later call opens others."""
+        ...
 
 
 class TrainingProvider(Protocol):

@@ -182,7 +182,7 @@ def bench(shared_world: tuple[World, httpx.AsyncClient]) -> Bench:
         providers={"scripted": provider, "local": LocalProvider(world.stack.data_dir)},
         tokens=TrainerTokens(SecretStr("x" * 32)),
         report_url="http://127.0.0.1:1/report-training",
-        build_training_file=lambda dataset_id, method: build_training_file(db, dataset_id),
+        build_training_file=lambda dataset_id, method: build_training_file(db, dataset_id, method),
         keys=keys,
     )
     world.rows("delete from private.provider_breakers")
