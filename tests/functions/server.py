@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import uvicorn
 from pydantic import SecretStr
@@ -20,8 +21,10 @@ from shared.providers.registry import Providers
 
 
 @asynccontextmanager
-async def functions_over(stack: Stack, available: Providers) -> AsyncIterator[tuple[str, Services]]:
-    """Their address, and what they work with. Trainers are told to report here."""
+async def functions_over(
+    stack: Stack, available: Providers, **others: Any
+) -> AsyncIterator[tuple[str, Services]]:
+    """Their address, and what they work with; `others` take the place of services. Trainers report here."""
     secrets = load_secrets(stack.data_dir)
     settings = Settings(
         supabase_url=stack.url,
@@ -42,7 +45,7 @@ async def functions_over(stack: Stack, available: Providers) -> AsyncIterator[tu
         await asyncio.sleep(0.01)
     services: Services = app.state.services
     jobs = replace(services.jobs, report_url=f"{url}/functions/v1/report-training")
-    app.state.services = replace(services, jobs=jobs)
+    app.state.services = replace(services, jobs=jobs, **others)
     yield url, app.state.services
     server.should_exit = True
     await task

@@ -5,26 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
-from pydantic import SecretStr
 
-from devstack.ports import free_port
-from devstack.secrets_file import load_secrets
 from devstack.up import Stack
-from functions.entry import create_app
-from shared.config import Settings
 from shared.errors import ProviderNotEligible
 from shared.training.estimate import Estimate, at_vendor, on_gpu, on_this_machine
 from shared.training.files import TrainingFile
 from shared.training.spec import RunSpec
+from tests.functions.server import functions_over
 from tests.functions.world import World, make_dataset, make_world, undisturbed
 from tests.shared.providers.scripted import ScriptedProvider
 
@@ -67,39 +60,14 @@ PROVIDERS = {
 }
 
 
-@asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[str]:
-    """The app on a socket of its own."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    await task
-
-
 CLOCK = [NOW]  # the functions live at its last entry
 
 
 @pytest.fixture(scope="module")
 async def house(stack: Stack) -> AsyncIterator[World]:
     """The users, and functions that know these providers."""
-    secrets = load_secrets(stack.data_dir)
-    settings = Settings(
-        supabase_url=stack.url,
-        supabase_publishable_key=stack.publishable_key,
-        supabase_secret_key=SecretStr(stack.secret_key),
-        supabase_jwt_secret=SecretStr(stack.jwt_secret),
-        api_key_encryption_secret=secrets.api_key_encryption_secret,
-        function_secret=secrets.function_secret,
-        data_dir=stack.data_dir,
-        rate_limit_per_minute=1000,
-    )
-    app = create_app(settings, available=PROVIDERS)
-    async with make_world(stack) as made, served(app) as url:
-        app.state.services = replace(app.state.services, now=lambda: CLOCK[-1])
+    functions = functions_over(stack, PROVIDERS, now=lambda: CLOCK[-1])
+    async with make_world(stack) as made, functions as (url, _):
         limits = httpx.Limits(max_connections=100)
         async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as http:
             with undisturbed(made):

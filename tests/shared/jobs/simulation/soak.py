@@ -14,8 +14,8 @@ from multiprocessing import get_context
 from tests.shared.jobs.simulation.faults import Rates
 from tests.shared.jobs.simulation.world import Outcome, Plan, live_all
 
-# About twelve faults a job: ten of them are due.
-_RATES = Rates().times(2.5)
+# About eleven faults a job.
+_RATES = Rates().times(2)
 _CHUNK_ROWS = 500
 
 
