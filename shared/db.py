@@ -6,6 +6,7 @@ must be atomic is a SQL function, called by `call`.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol
 
 import httpx
@@ -20,6 +21,8 @@ PAGE_ROWS = 1000  # PostgREST's usual max_rows: a larger page is cut silently
 
 # Only "never arrived" is repeated: after a read timeout a write may have happened.
 _NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+# Not a refusal: PostgREST has no connection, Postgres starts, ends or is full, a gateway reached nobody.
+_AWAY = re.compile(r"PGRST00[0-3]|57P0[1-3]|08...|53300|50[234]")
 
 
 class _Query(Protocol):
@@ -52,11 +55,11 @@ class Database:
                 with attempt:
                     return await query.execute()
         except httpx.HTTPError as error:
-            raise ServiceUnavailable(
-                "The database did not answer. Try again in a moment.",
-                code="database_unavailable",
-                details={"cause": type(error).__name__},
-            ) from error
+            raise _away(type(error).__name__) from error
+        except APIError as error:
+            if _AWAY.fullmatch(str(error.code)):
+                raise _away(str(error.code)) from error
+            raise
         raise AssertionError("unreachable: retry_context returns or raises")
 
     def table(self, name: str) -> Any:
@@ -80,6 +83,14 @@ class Database:
         """What a SQL function returns; its parameters are named p_<name>."""
         named = {f"p_{name}": value for name, value in parameters.items()}
         return (await self.run(self._client.rpc(function, named))).data
+
+
+def _away(cause: str) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        "The database did not answer. Try again in a moment.",
+        code="database_unavailable",
+        details={"cause": cause},
+    )
 
 
 __all__ = ["PAGE_ROWS", "APIError", "Database", "Row", "http_client"]

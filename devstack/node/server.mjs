@@ -3,6 +3,7 @@
 import http from "node:http";
 import { getRequestListener } from "@hono/node-server";
 import { openLite, prepareDatabase } from "./lite.mjs";
+import { tellOutage } from "./outages.mjs";
 import { pipeToFunctions, pipeToRealtime } from "./pipes.mjs";
 import { errorBody, jsonResponse, sendJson } from "./responses.mjs";
 import { storageFiles } from "./storage_files.mjs";
@@ -31,11 +32,11 @@ function readEnvironment(env) {
 
 function liteHandler(app, uploadLimitBytes) {
   const answer = withStorageShims((request, context) => app.fetch(request, context), uploadLimitBytes);
-  return getRequestListener((request, env) => {
+  return getRequestListener(async (request, env) => {
     if (isForeignToken(request.headers.get("authorization"))) {
       return jsonResponse(401, { code: "PGRST301", message: "This token is not for the API", details: null, hint: null });
     }
-    return answer(request, { peerAddress: env?.incoming?.socket?.remoteAddress ?? null });
+    return tellOutage(await answer(request, { peerAddress: env?.incoming?.socket?.remoteAddress ?? null }));
   });
 }
 

@@ -164,6 +164,26 @@ def test_an_unknown_version_of_lite_is_refused() -> None:
     assert done.stdout.strip() == names
 
 
+@pytest.mark.parametrize(
+    ("message", "status", "code"),
+    [
+        ("Error: write CONNECTION_CLOSED 127.0.0.1:5432", 503, "PGRST001"),
+        ("PostgresError: the database system is starting up", 503, "PGRST001"),
+        ("TypeError: x is not a function", 500, "SUP"),
+    ],
+)
+def test_a_database_that_is_away_is_told_as_postgrest_tells_it(message: str, status: int, code: str) -> None:
+    said = json.dumps({"code": "SUP", "message": message})
+    script = (
+        f"import {{ tellOutage }} from {json.dumps((NODE_DIR / 'outages.mjs').as_uri())};"
+        f"const answer = await tellOutage(new Response({json.dumps(said)}, {{ status: 500 }}));"
+        "console.log(JSON.stringify([answer.status, (await answer.json()).code]));"
+    )
+    words = [node_binary(), "--input-type=module", "--eval", script]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(done.stdout) == [status, code]
+
+
 def test_lite_follows_the_settings_of_the_project() -> None:
     config = {"api": {"schemas": ["public"], "port": 1}, "auth": {"jwt_expiry": 60}, "realtime": {"x": 1}}
     assert lite_settings(config) == {
