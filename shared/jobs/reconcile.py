@@ -58,10 +58,10 @@ class Reconciler:
                     tick.moved.append(moved)
 
         ended = await asyncio.gather(*(work() for _ in range(self.concurrency)), return_exceptions=True)
+        await self._give_back(releases)
         for error in ended:
             if error is not None:
                 raise error  # our own database is away: the leases end by themselves
-        await self._give_back(releases)
         await self._sweep()
         return tick
 
