@@ -1,0 +1,32 @@
+"""Nothing is lost, doubled or stuck while functions are killed and Postgres is restarted.
+
+The full size is `python -m tests.shared.jobs.chaos.run --jobs 1000 --seed 1`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.shared.jobs.chaos.storm import Storm, weather
+
+JOBS = 120
+SEED = 1
+
+
+@pytest.mark.timeout(600)
+async def test_jobs_survive_kills_and_restarts(capsys: pytest.CaptureFixture[str]) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="fineflow-chaos-"))
+    try:
+        figures, found = await weather(Storm(JOBS, SEED), directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    with capsys.disabled():
+        print(f"\nchaos: {json.dumps(figures)}")
+    assert found.is_good(), f"seed {SEED}: {found}"
+    assert figures["kills"] > 0
+    assert figures["restarts"] > 0
