@@ -8,7 +8,7 @@ COUNT := awk '/^ *Collecting/ {n++; printf "\r  %d packages found", n} \
   /^Installing collected/ {printf "\n  writing them to .venv"} {fflush()} END {printf "\n"}'
 INPUTS := pyproject.toml constraints.txt devstack/node/package-lock.json
 
-.PHONY: demo up test check bench mutations soak install clean
+.PHONY: demo up test check bench mutations chaos soak install clean
 
 demo: .venv/.run            ## the whole story on this machine, no key: DOC=any.md for a document of yours
 	@$(BIN)/fineflow demo $(if $(DOC),"$(DOC)")
@@ -31,6 +31,9 @@ bench: .venv/.dev           ## NAME=x for one; each ends with one JSON line
 
 mutations: .venv/.dev       ## takes one safeguard away at a time; the tests must notice each
 	@$(BIN)/python -m tests.mutations
+
+chaos: .venv/.dev           ## JOBS jobs while functions are killed and Postgres is restarted; the last line is JSON
+	@$(BIN)/python -m tests.shared.jobs.chaos.run --jobs $(or $(JOBS),1000) --seed $(or $(SEED),1)
 
 soak: .venv/.dev            ## the job core through ROWS disturbed lives; the last line is JSON
 	@$(BIN)/python -m tests.shared.jobs.simulation.soak --rows $(or $(ROWS),100000) --seed $(or $(SEED),1)
