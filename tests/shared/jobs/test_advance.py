@@ -28,7 +28,7 @@ from shared.jobs.store import JobStore, LeaseLost
 from shared.jobs.token import TrainerTokens
 from shared.keys.crypto import KeyDoesNotOpen
 from shared.keys.store import KeyProvider, OpenedKey
-from shared.providers.base import ProviderEvent, ProviderReport, StepMetrics
+from shared.providers.base import ProviderEvent, ProviderReport, ReportedStatus, StepMetrics
 from shared.providers.local import LocalProvider
 from shared.training.catalog import TINY, resolve
 from shared.training.spec import RunError, RunResult, RunState, TrainingConfig
@@ -472,6 +472,21 @@ async def test_an_attempt_that_a_trainer_claimed_is_not_given_up(bench: Bench) -
     assert job.status == JobStatus.UPLOADING
     bench.provider.runs["fc-1"] = ProviderReport("training")
     assert (await bench.step(job_id)).provider_job_id == "fc-1"
+
+
+@pytest.mark.parametrize("said", ["completed", "failed"])
+async def test_a_result_that_comes_while_the_provider_is_asked_counts(
+    bench: Bench, said: ReportedStatus
+) -> None:
+    job_id = await bench.job_in(JobStatus.TRAINING)
+    claim = await bench.core.store.claim(job_id, lease_seconds=60)  # knows of no result
+    assert claim
+    result = {"seq": 2, "kind": "result", "result": RESULT.model_dump(mode="json")}
+    reports = [{"seq": 1, "kind": "claim"}, result]
+    await bench.core.store.report(job_id, attempt=1, run_id=uuid4(), reports=reports)
+    bench.provider.runs[str(job_id)] = ProviderReport(said)  # its process has ended
+    await bench.core.step(claim)
+    assert (await bench.step(job_id)).status == JobStatus.COMPLETED
 
 
 async def test_what_nobody_foresaw_stops_no_other_job(bench: Bench) -> None:
