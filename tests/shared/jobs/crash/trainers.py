@@ -113,10 +113,10 @@ class FakeTrainers(FakeServer):
         receipt = await self._tell(trainer, report)
         if trainer.phase in ENDED:
             return  # its container was stopped meanwhile
-        if not receipt.claimed:
+        if report["kind"] == "result":
+            trainer.phase = report["result"]["state"]  # also when the job has ended: it was heard before
+        elif not receipt.claimed:
             trainer.phase = "turned_away"
-        elif report["kind"] == "result":
-            trainer.phase = report["result"]["state"]
         else:
             trainer.phase = "training"
             trainer.has_trained = trainer.has_trained or report["kind"] == "progress"
