@@ -167,8 +167,11 @@ class JobCore:
         job = claim.job
         retry_after = error.retry_after_seconds if isinstance(error, ProviderUnavailable) else None
         wait = self.timing.until_retry(claim.failures, self.random, retry_after)
-        _log.warning("provider not reached", job_id=str(job.id), provider=job.provider, error=str(error))
-        await self.note_failure(claim, error)
+        _log.warning("provider not reached", job_id=str(job.id), provider=job.provider, error=repr(error))
+        if not isinstance(
+            error, TimeoutError
+        ):  # of the whole step: a slow database of our own looks like that
+            await self.note_failure(claim, error)
         return await self.store.move(claim, [], release_seconds=wait, failures=claim.failures + 1)
 
     async def note_failure(self, claim: Claim, error: Exception) -> None:

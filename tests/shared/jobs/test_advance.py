@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 import httpx
@@ -25,12 +25,14 @@ from shared.jobs.model import Job
 from shared.jobs.reconcile import Reconciler
 from shared.jobs.state import JobStatus
 from shared.jobs.store import JobStore, LeaseLost
+from shared.jobs.timing import Timing
 from shared.jobs.token import TrainerTokens
 from shared.keys.crypto import KeyDoesNotOpen
 from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers.base import ProviderEvent, ProviderReport, ReportedStatus, StepMetrics
 from shared.providers.local import LocalProvider
 from shared.training.catalog import TINY, resolve
+from shared.training.files import TrainingFile
 from shared.training.spec import RunError, RunResult, RunState, TrainingConfig
 from tests.functions.world import World, make_world, undisturbed
 from tests.shared.providers.scripted import ScriptedProvider
@@ -487,6 +489,18 @@ async def test_a_result_that_comes_while_the_provider_is_asked_counts(
     bench.provider.runs[str(job_id)] = ProviderReport(said)  # its process has ended
     await bench.core.step(claim)
     assert (await bench.step(job_id)).status == JobStatus.COMPLETED
+
+
+async def test_a_step_that_takes_too_long_is_not_held_against_the_provider(bench: Bench) -> None:
+    async def never(dataset_id: UUID, method: str) -> TrainingFile:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    slow = replace(bench.core, timing=Timing(step=0.1), build_training_file=never)
+    for _ in range(6):
+        job_id = await bench.new_job()
+        assert (await slow.advance(job_id)).status == JobStatus.PENDING
+    assert bench.world.rows("select * from private.provider_breakers") == []
 
 
 async def test_what_nobody_foresaw_stops_no_other_job(bench: Bench) -> None:
