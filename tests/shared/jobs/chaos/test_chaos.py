@@ -14,7 +14,7 @@ import pytest
 
 from tests.shared.jobs.chaos.storm import Storm, weather
 
-JOBS = 120
+JOBS = 100
 SEED = 1
 
 
@@ -22,7 +22,7 @@ SEED = 1
 async def test_jobs_survive_kills_and_restarts(capsys: pytest.CaptureFixture[str]) -> None:
     directory = Path(tempfile.mkdtemp(prefix="fineflow-chaos-"))
     try:
-        figures, found = await weather(Storm(JOBS, SEED), directory)
+        figures, found = await weather(Storm(JOBS, SEED, storm_seconds=240), directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     with capsys.disabled():
