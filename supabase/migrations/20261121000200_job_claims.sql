@@ -134,7 +134,11 @@ begin
   if p_control ? 'attempt_outcome' then
     update private.provider_attempts set
         outcome = p_control ->> 'attempt_outcome', provider_job_id = patched.provider_job_id,
-        next_sweep_at = case when p_control ->> 'attempt_outcome' = 'refused' then 'infinity' else next_sweep_at end
+        -- Surely no run of this attempt; one of an earlier attempt may still come.
+        next_sweep_at = case when p_control ->> 'attempt_outcome' = 'refused' and not exists (
+            select from private.provider_attempts earlier where earlier.job_id = p_job_id
+              and earlier.attempt < patched.attempt and earlier.outcome <> 'refused')
+          then 'infinity' else next_sweep_at end
       where job_id = p_job_id and attempt = patched.attempt;
   end if;
   if p_release_seconds is not null then

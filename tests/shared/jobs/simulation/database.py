@@ -133,7 +133,8 @@ class MemoryDatabase(Database):
             attempt["next_sweep_at"] = now + control["sweep_after_seconds"]
         if attempt and outcome:
             attempt |= {"outcome": outcome, "provider_job_id": job["provider_job_id"]}
-            if outcome == "refused":
+            earlier = [self.attempts[job_id, number]["outcome"] for number in range(1, job["attempt"])]
+            if outcome == "refused" and all(past == "refused" for past in earlier):
                 attempt["next_sweep_at"] = math.inf
         if release_seconds is not None:
             not_found = bool(control.get("not_found"))

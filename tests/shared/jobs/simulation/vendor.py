@@ -37,8 +37,8 @@ class Run:
     visible_at: float
     phases: tuple[float, float, float]  # seconds of validating, queued, training
     end: ReportedStatus
+    has_claim: bool  # without it the trainer leaves before it costs anything
     cancelled_at: float | None = None
-    lost_claim: bool = False
 
     @property
     def ends_at(self) -> float:
@@ -58,7 +58,7 @@ class Run:
 
     def is_paid(self, now: float) -> bool:
         """Whether it trains, or trained to its end."""
-        return self.status(now) not in ("cancelled",) and not self.lost_claim
+        return self.has_claim and self.status(now) != "cancelled"
 
 
 @dataclass
@@ -84,6 +84,7 @@ class Vendor:
             visible_at=now + r.uniform(0, most_lag_seconds),
             phases=(r.uniform(1, 60), r.uniform(1, 300), r.uniform(30, 1500)),
             end="failed" if r.random() < 0.1 else "completed",
+            has_claim=self.searchable,
         )
         self.runs.setdefault(key, []).append(run)
         self.by_ref[run.ref] = run
@@ -98,8 +99,9 @@ class Vendor:
         answer = self.database.report_training(
             run.key, run.attempt, run.ref, [{"seq": 1, "kind": "claim"}], run.ref
         )
-        if answer["outcome"] != "accepted":
-            run.lost_claim, run.cancelled_at = True, self.now()
+        run.has_claim = answer["outcome"] == "accepted"
+        if not run.has_claim:
+            run.cancelled_at = self.now()
 
     def cancel(self, run: Run) -> None:
         """It stops soon, unless it has ended."""
