@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["sft", "preference"]
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn."""
+    """One turn. What a plain chat does not have is empty or None, and is left out of `as_dict`."""
 
     role: Role
     content: str
+    tool_calls: tuple[dict[str, Any], ...] = field(default=(), hash=False)  # as OpenAI writes them
+    tool_call_id: str | None = None  # which call a message of role tool answers
+    name: str | None = None
+    weight: int | None = None  # 0: not trained on; 1: trained on; None: as the trainer does by itself
 
-    def as_dict(self) -> dict[str, str]:
-        return {"role": self.role, "content": self.content}
+    def as_dict(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            said["tool_calls"] = list(self.tool_calls)
+        for key in ("tool_call_id", "name", "weight"):
+            if (value := getattr(self, key)) is not None:
+                said[key] = value
+        return said
 
 
 @dataclass(frozen=True)
