@@ -168,9 +168,8 @@ class JobCore:
         retry_after = error.retry_after_seconds if isinstance(error, ProviderUnavailable) else None
         wait = self.timing.until_retry(claim.failures, self.random, retry_after)
         _log.warning("provider not reached", job_id=str(job.id), provider=job.provider, error=repr(error))
-        if not isinstance(
-            error, TimeoutError
-        ):  # of the whole step: a slow database of our own looks like that
+        # The limit of the whole step says nothing of the provider: our own database may have been slow.
+        if not isinstance(error, TimeoutError):
             await self.note_failure(claim, error)
         return await self.store.move(claim, [], release_seconds=wait, failures=claim.failures + 1)
 
