@@ -91,7 +91,8 @@ def findings(database_url: str, ids: list[UUID], plans: list[Plan], vendors: lis
     by_id = {row[0]: row[1:] for row in rows}
     for job_id, plan in zip(ids, plans, strict=True):
         status, ref, dataset, is_leased, models = by_id.get(job_id, ("missing", None, "", False, 0))
-        kept = {run: word for run, word in runs[str(job_id)].items() if word not in _CALLED_OFF}
+        called_off = _CALLED_OFF if status == "completed" else _CALLED_OFF | {"stopped_at_its_end"}
+        kept = {run: word for run, word in runs[str(job_id)].items() if word not in called_off}
         name = f"{job_id} ({plan.provider}, {status}, runs {runs[str(job_id)]})"
         if status == "missing" or (kept and status != "completed"):
             found.lost.append(name)

@@ -38,7 +38,8 @@ class Place:
     trainers_url: str
     running: dict[str, Child] = field(default_factory=dict)  # by name of the service
     killed: set[int] = field(default_factory=set)  # pids
-    own_deaths: list[str] = field(default_factory=list)  # of whom nobody had killed
+    # Whom nobody had killed: the driver of the front door does not always survive a lost connection.
+    own_deaths: list[str] = field(default_factory=list)
 
     async def restart_postgres(self) -> None:
         """What `pg_ctl restart -m immediate` does: no checkpoint, no goodbye, then recovery from the log."""
@@ -64,7 +65,7 @@ class Place:
                 if child.returncode is not None and child.pid not in self.killed:
                     self.own_deaths.append(service.name)
                     self.running[service.name] = Child(service.command)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
 
 
 @asynccontextmanager

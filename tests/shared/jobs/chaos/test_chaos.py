@@ -28,5 +28,6 @@ async def test_jobs_survive_kills_and_restarts(capsys: pytest.CaptureFixture[str
     with capsys.disabled():
         print(f"\nchaos: {json.dumps(figures)}")
     assert found.is_good(), f"seed {SEED}: {found}"
+    assert figures["functions_deaths"] == 0  # but those that were killed
     assert figures["kills"] > 0
     assert figures["restarts"] > 0

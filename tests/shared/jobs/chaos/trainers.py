@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.shared.jobs.crash.trainers import FakeTrainers, Receipt, Trainer
+from tests.shared.jobs.crash.trainers import ENDED, FakeTrainers, Receipt, Trainer
 
 _RETRY_SECONDS = 0.3
 _GO_HOME = frozenset({401, 404, 409})
@@ -26,7 +26,7 @@ async def tell(trainer: Trainer, report: dict[str, Any]) -> Receipt:
     headers = {"authorization": f"Bearer {trainer.token}"}
     timeout = aiohttp.ClientTimeout(total=15)
     async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
-        while trainer.phase != "cancelled":
+        while trainer.phase not in ENDED:
             try:
                 async with session.post(trainer.url, json=body) as answer:
                     if answer.status == 200:

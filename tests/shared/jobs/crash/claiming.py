@@ -19,6 +19,7 @@ _STATUSES: dict[str, ReportedStatus] = {
     "training": "training",
     "completed": "completed",
     "cancelled": "cancelled",
+    "stopped_at_its_end": "cancelled",
     "turned_away": "failed",
 }
 

@@ -16,7 +16,8 @@ from aiohttp import web
 from shared.training.spec import RunResult, RunState
 from tests.fakes.http import FakeServer, Handler
 
-ENDED = frozenset({"completed", "cancelled", "turned_away"})
+# Stopped at its end: the result may have been heard or not; the job is completed or cancelled accordingly.
+ENDED = frozenset({"completed", "cancelled", "turned_away", "stopped_at_its_end"})
 _STEPS = 3
 
 
@@ -111,8 +112,10 @@ class FakeTrainers(FakeServer):
         stop = self._stops.setdefault(trainer.ref, _Stop())
         report = trainer.next_report(stop=stop.asked)
         receipt = await self._tell(trainer, report)
-        if trainer.phase in ENDED:
-            return  # its container was stopped meanwhile
+        if trainer.phase in ENDED:  # its container was stopped meanwhile
+            if report["kind"] == "result" and not stop.asked:
+                trainer.phase = "stopped_at_its_end"
+            return
         if report["kind"] == "result":
             trainer.phase = report["result"]["state"]  # also when the job has ended: it was heard before
         elif not receipt.claimed:
