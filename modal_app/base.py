@@ -14,6 +14,7 @@ from urllib.request import getproxies
 from modal_app.session.failures import RunFailed
 from modal_app.settings import machine
 from modal_app.tiny.build import tiny_base
+from shared.datasets.loss_mask import PLAIN_TEMPLATE
 from shared.training.catalog import TINY
 
 if TYPE_CHECKING:
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HUB_TIMEOUT_SECONDS = 5.0
-
-# For base models that were never taught to converse. Tokens of their own would need new embeddings.
-# A line break before the words, not a space: tokenizers join a space to the word behind it.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'].capitalize() + ':\\n' + message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant:\\n' }}{% endif %}"
-)
 
 
 @dataclass(frozen=True)

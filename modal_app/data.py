@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modal_app.session.failures import RunFailed
+from shared.datasets.loss_mask import Messages, conversation, mask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-IGNORED = -100  # a label that no loss counts
-Messages = list[dict[str, Any]]
 
 
 @dataclass
@@ -41,13 +38,8 @@ def read_messages(path: Path) -> Iterator[tuple[int, Messages]]:
 
 
 def _messages(number: int, line: str) -> Messages:
-    try:
-        messages: Messages = json.loads(line)["messages"]
-        spoken = all(isinstance(message["content"], str) for message in messages)
-        valid = spoken and len(messages) > 1 and messages[-1]["role"] == "assistant"
-    except (ValueError, KeyError, TypeError, IndexError):
-        valid = False
-    if not valid:
+    messages = conversation(line)
+    if messages is None:
         raise RunFailed(
             "dataset_invalid",
             f'Row {number} is not {{"messages": [...]}} with a question and an answer last.',
@@ -70,26 +62,14 @@ def tokenise(
     for number, messages in conversations:
         prompt = _render(tokenizer, messages[:-1], number, add_generation_prompt=True)
         whole = _render(tokenizer, messages, number)
-        start = _common_length(prompt, whole)
-        if start < len(prompt):
+        row = mask(prompt, whole, stop_ids, tokenizer.eos_token_id)
+        if row.is_shifted:
             result.shifted.append(number)
-        ids = whole[:start] + _ending_with_stop(whole[start:], stop_ids, tokenizer.eos_token_id)
-        if len(ids) > max_length_tokens:
+        if len(row.ids) > max_length_tokens:
             result.too_long.append(number)
         else:
-            result.rows.append({"input_ids": ids, "labels": [IGNORED] * start + ids[start:]})
+            result.rows.append({"input_ids": row.ids, "labels": row.labels})
     return result
-
-
-def _common_length(first: list[int], second: list[int]) -> int:
-    pairs = zip(first, second, strict=False)
-    return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
-
-
-def _ending_with_stop(answer: list[int], stop_ids: set[int], eos_id: int) -> list[int]:
-    """Templates add a line break after the end of a turn, or no end at all."""
-    last = max((index for index, token in enumerate(answer) if token in stop_ids), default=None)
-    return [*answer, eos_id] if last is None else answer[: last + 1]
 
 
 def _render(

@@ -15,6 +15,7 @@ from modal_app.session.failures import RunFailed
 from modal_app.session.reporter import Reporter
 from modal_app.session.stop import StopSignal
 from modal_app.sft import build_trainer, total_steps
+from shared.datasets.loss_mask import limit_tokens
 from shared.training.spec import RunResult, RunSpec, RunState
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ def _import_libraries() -> None:
 
 
 def _rows(spec: RunSpec, dataset: Path, base: Loaded, reporter: Reporter) -> TrainingRows:
-    wanted = spec.config.max_length or base.context_length_tokens or 1024
-    limit = min(wanted, base.context_length_tokens or wanted)
+    limit = limit_tokens(spec.config.max_length, base.context_length_tokens)
     data = tokenise(read_messages(dataset), base.tokenizer, max_length_tokens=limit, stop_ids=base.stop_ids)
     if not base.has_own_template:
         reporter.event("The base model has no chat template; a plain one is used and saved with the model.")

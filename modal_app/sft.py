@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from modal_app import hardware
 from modal_app.base import Loaded
-from modal_app.data import IGNORED, TrainingRows
+from modal_app.data import TrainingRows
+from shared.datasets.loss_mask import IGNORED
 from shared.training.catalog import TINY
 from shared.training.spec import RunSpec
 
