@@ -13,7 +13,19 @@ from collections.abc import Sequence
 import typer
 
 from cli.backend.failures import explain
-from cli.commands import account, chat, datasets, doctor, documents, jobs, keys, models, stack, training
+from cli.commands import (
+    account,
+    chat,
+    dataset_files,
+    datasets,
+    doctor,
+    documents,
+    jobs,
+    keys,
+    models,
+    stack,
+    training,
+)
 from cli.demo import command as demo
 from cli.exits import CliError, ExitCode, Interrupted
 from cli.screen.output import notes, show_error
@@ -31,6 +43,7 @@ app = typer.Typer(
 for commands in (stack, demo, doctor, account, training, models, chat):
     app.registered_commands.extend(commands.root.registered_commands)
 app.add_typer(documents.app, name="docs")
+datasets.app.registered_commands.extend(dataset_files.app.registered_commands)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")

@@ -1,0 +1,50 @@
+"""How files of training rows and what was found in them look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from cli.screen.output import cell, table
+from shared.datasets.check import FileReport
+from shared.datasets.findings import Finding
+
+
+def reports_view(reports: Sequence[FileReport]) -> RenderableType:
+    """Each file's verdict and format, then its findings by rule."""
+    return Group(*(part for report in reports for part in _report(report)))
+
+
+def _report(report: FileReport) -> list[RenderableType]:
+    verdict = ("Valid", "bold green") if report.is_valid else ("Not valid", "bold red")
+    head = Text.assemble(cell(report.file), ": ", verdict)
+    head.append(f", {report.example_count:,} of {report.row_count:,} rows can be trained on")
+    parts: list[RenderableType] = [head]
+    if report.detected:
+        parts.append(cell(f"format {report.detected.format}: {report.detected.evidence}"))
+    if report.counts:
+        parts.append(findings_table(report))
+    return parts
+
+
+def findings_table(report: FileReport) -> RenderableType:
+    """The listed findings, those of one rule together, and how many more there are of it."""
+    rows: list[tuple[object, ...]] = []
+    for rule, count in report.counts.items():
+        listed = [finding for finding in report.findings if finding.rule == rule]
+        rows += [(finding.severity, rule, _place(finding), _said(finding)) for finding in listed]
+        if count > len(listed):
+            rows.append(("", rule, "", f"... {count - len(listed):,} more of {count:,}"))
+    return table(("", "rule", "line", "what it is, and what to do"), rows, empty="Nothing was found.")
+
+
+def _place(finding: Finding) -> str:
+    if finding.line is None:
+        return "-"
+    return f"{finding.line}:{finding.column}" if finding.column else str(finding.line)
+
+
+def _said(finding: Finding) -> str:
+    return f"{finding.message} {finding.hint or ''}".strip()

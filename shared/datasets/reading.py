@@ -1,0 +1,213 @@
+"""Examples out of a file, one after another, with what is wrong on the way; no file makes it raise.
+
+Memory holds one row, one block, and the first rows from which the format is told, whatever the file's size.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from shared.datasets.examples import Example
+from shared.datasets.findings import Finding, Severity
+from shared.datasets.json_rows import Problem, parse
+from shared.datasets.limits import Limits
+from shared.datasets.lines import Lines
+from shared.datasets.near_misses import likeness
+from shared.datasets.shapes import Shape, shape_of
+from shared.datasets.turns import NotRead
+
+FIRST_ROWS = 100  # that the format is told from
+FIRST_BYTES = 2**22  # or as many as have this many bytes
+_BOM = b"\xef\xbb\xbf"
+_REFUSED = (  # how a file begins, what that is, what to do
+    (b"\x1f\x8b", "compressed", "gzip", "Unpack it first: gunzip."),
+    (b"PK\x03\x04", "compressed", "zip", "Unpack it first: unzip."),
+    (b"BZh", "compressed", "bzip2", "Unpack it first: bunzip2."),
+    (b"\xfd7zXZ", "compressed", "xz", "Unpack it first: unxz."),
+    (b"\x28\xb5\x2f\xfd", "compressed", "zstandard", "Unpack it first: unzstd."),
+    (b"PAR1", "not_text", "Parquet", "Write it as JSONL first."),
+    (b"\xff\xfe", "not_utf8", "UTF-16", "Save it as UTF-8."),
+    (b"\xfe\xff", "not_utf8", "UTF-16", "Save it as UTF-8."),
+)
+UNREADABLE = {"unreadable", "compressed", "not_text", "not_utf8", "file_too_large"}
+
+Parsed = tuple[int, dict[str, Any]]  # the number of the line that it begins on, the row
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The format of a file and why it is thought to be that."""
+
+    format: str
+    evidence: str
+
+
+def read_examples(
+    path: Path, limits: Limits | None = None, mapping: Mapping[str, str] | None = None
+) -> Iterator[Example | Finding]:
+    """Every row of the file as an example, or as the finding that keeps it out; warnings stand before theirs.
+
+    mapping: names that the formats know, to the columns of this file that stand for them.
+    """
+    return iter(Reading(path, limits or Limits(), mapping or {}))
+
+
+class Reading:
+    """Iterates once over a file. `detected` is known when it has been; None: of no known format."""
+
+    def __init__(self, path: Path, limits: Limits, mapping: Mapping[str, str]) -> None:
+        self.path = path
+        self.limits = limits
+        self.detected: Detected | None = None
+        self.row_count = 0  # so far, those with findings included
+        self._renamed = {own: known for known, own in mapping.items()}
+
+    def __iter__(self) -> Iterator[Example | Finding]:
+        try:
+            with self.path.open("rb") as stream:
+                yield from self._examples(stream)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            yield self._found("unreadable", f"It cannot be read: {reason}.", "Check its name and its rights.")
+
+    def _examples(self, stream: BinaryIO) -> Iterator[Example | Finding]:
+        refusal = self._refusal(stream)
+        if refusal:
+            yield refusal
+            return
+        yield from self._without_bom(stream)
+        rows = self._rows(stream)
+        first = list(_first(rows))
+        shape = self._detect([row for row in first if not isinstance(row, Finding)])
+        for row in chain(first, rows):
+            if isinstance(row, Finding):
+                yield row
+            else:
+                yield from self._example(*row, shape)
+        if self.row_count == 0:
+            yield self._found("empty_file", "There is no row in it.", "Give a file with a row a line.")
+
+    def _refusal(self, stream: BinaryIO) -> Finding | None:
+        size = stream.seek(0, 2)
+        if size > self.limits.file_bytes:
+            message = f"{size:,} bytes; a file may have {self.limits.file_bytes:,}."
+            return self._found("file_too_large", message, "Split it.")
+        stream.seek(0)
+        start = stream.read(8)
+        stream.seek(0)
+        for magic, rule, name, hint in _REFUSED:
+            if start.startswith(magic):
+                return self._found(rule, f"It is {name}, not text.", hint, line=1, column=1)
+        return None
+
+    def _without_bom(self, stream: BinaryIO) -> Iterator[Finding]:
+        if stream.read(len(_BOM)) != _BOM:
+            stream.seek(0)
+            return
+        message = "A byte order mark stands before the first row; it was taken off."
+        hint = "Save the file as UTF-8 without BOM; other readers may refuse it."
+        yield self._found("bom", message, hint, line=1, column=1, is_error=False)
+
+    def _rows(self, stream: BinaryIO) -> Iterator[Parsed | Finding]:
+        lines = Lines(stream, self.limits.line_bytes)
+        for number, line in lines:
+            if line is not None and not line.strip():
+                hint = "Take the line out."
+                yield self._found("empty_line", "The line is empty.", hint, number, is_error=False)
+                continue
+            self.row_count += 1
+            if line is None:
+                message = f"The line has more than {self.limits.line_bytes:,} bytes."
+                yield self._found("line_too_long", message, "Shorten the row or split it.", number)
+                continue
+            value = parse(line, self.limits)
+            if type(value) is dict:
+                yield number, value
+            elif isinstance(value, Problem):
+                yield self._problem(value, number, is_open=lines.is_open)
+            else:
+                hint = 'Write one object a line: {"messages": [...]}.'
+                yield self._found("not_an_object", "The row is no JSON object.", hint, number, 1)
+        if lines.first_crlf:
+            message = "Lines end in CR LF, as on Windows; read as LF."
+            yield self._found("crlf", message, "Save with LF.", lines.first_crlf, is_error=False)
+
+    def _problem(self, problem: Problem, line: int, *, is_open: bool) -> Finding:
+        column = None if problem.offset is None else problem.offset + 1
+        if is_open and problem.rule == "json_syntax":
+            message = "The last row breaks off: the file ends within it."
+            hint = "Write or download the file again; it is incomplete."
+            return self._found("unclosed_last_line", message, hint, line, column)
+        return self._found(problem.rule, problem.message, problem.hint, line, column)
+
+    def _detect(self, rows: list[Parsed]) -> Shape | None:
+        shapes = [shape for _, row in rows if (shape := shape_of(self._named(row)))]
+        if not shapes:
+            return None
+        shape, times = Counter(shapes).most_common(1)[0]
+        columns = ", ".join(sorted(shape.needs))
+        evidence = f"{columns} in {times:,} of the first {len(rows):,} rows"
+        self.detected = Detected(shape.name, evidence)
+        return shape
+
+    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {self._renamed.get(name, name): value for name, value in row.items()} if self._renamed else row
+
+    def _example(self, line: int, row: dict[str, Any], shape: Shape | None) -> Iterator[Example | Finding]:
+        named = self._named(row)
+        own = shape_of(named)
+        if own is None:
+            columns = ", ".join(list(row)[:8]) or "none"
+            message = f"The row is of no known format; its columns are: {columns}."
+            yield self._found("unknown_format", message, likeness(row), line)
+        elif shape and own.name != shape.name:
+            message = f"The row is {own.name}, but the file is {shape.name}."
+            yield self._found("mixed_formats", message, "Put each format into a file of its own.", line)
+        elif len(named) < len(row):
+            hint = "Take the column out that has the name already."
+            yield self._found("mapping", "The mapping gives one name to two columns.", hint, line)
+        else:
+            yield from self._read(named, own, line)
+
+    def _read(self, row: dict[str, Any], shape: Shape, line: int) -> Iterator[Example | Finding]:
+        try:
+            example = shape.example(row, line)
+        except NotRead as reason:
+            yield self._found(reason.rule, str(reason), reason.hint, line)
+            return
+        if len(example.messages) > self.limits.messages:
+            message = f"{len(example.messages):,} messages; a row may have {self.limits.messages:,}."
+            yield self._found("too_many_messages", message, "Split the conversation.", line)
+            return
+        for rule, message in shape.remarks(row):
+            yield self._found(rule, message, "Check that this is what was meant.", line, is_error=False)
+        yield example
+
+    def _found(
+        self,
+        rule: str,
+        message: str,
+        hint: str,
+        line: int | None = None,
+        column: int | None = None,
+        *,
+        is_error: bool = True,
+    ) -> Finding:
+        severity: Severity = "error" if is_error else "warning"
+        return Finding(rule, severity, message, self.path.name, line, column, hint)
+
+
+def _first(rows: Iterator[Parsed | Finding]) -> Iterator[Parsed | Finding]:
+    """As many items as the format is told from."""
+    size = 0
+    for count, row in enumerate(rows, start=1):
+        yield row
+        if not isinstance(row, Finding):
+            size += len(str(row[1]))
+        if count >= FIRST_ROWS or size > FIRST_BYTES:
+            return
