@@ -23,6 +23,7 @@ from cli.commands import (
     jobs,
     keys,
     models,
+    splits,
     stack,
     training,
 )
@@ -44,6 +45,7 @@ for commands in (stack, demo, doctor, account, training, models, chat):
     app.registered_commands.extend(commands.root.registered_commands)
 app.add_typer(documents.app, name="docs")
 datasets.app.registered_commands.extend(dataset_files.app.registered_commands)
+datasets.app.registered_commands.extend(splits.app.registered_commands)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")

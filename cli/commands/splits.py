@@ -1,0 +1,210 @@
+"""`fineflow datasets split`, `dedupe` and `leaks`: JSONL files in and out, no stack, no account."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.command import command
+from cli.exits import CliError, ExitCode
+from cli.screen.output import Result, facts, table
+
+if TYPE_CHECKING:
+    from shared.datasets.leaks import Leak
+    from shared.datasets.rows import PlainRow
+    from shared.datasets.split import SplitName
+
+app = typer.Typer()
+
+LISTED = 100  # with --json; of each kind
+SHOWN = 20  # on the terminal
+JsonlFile = Annotated[Path, typer.Argument(metavar="FILE", help="JSONL of any format, one row a line.")]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(metavar="FIELD", help="What names a row's document. Default: document_id and its like."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+
+
+@command(app, "split")
+async def split(
+    file: JsonlFile,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="For the three files.")],
+    train: Annotated[float, typer.Option(help="Share of the rows, 0-1.")] = 0.8,
+    validation: Annotated[float, typer.Option(help="Share of the rows, 0-1.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the rows, 0-1.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 42,
+    group_by: GroupBy = None,
+    force: Force = False,
+) -> Result:
+    """Divide a file: no document and no near-duplicate is in two parts, rows appended move no other."""
+    from shared.datasets.split import Fractions, content_hash, split_rows
+
+    with _refusals():
+        fractions = Fractions(train, validation, test)
+        found = split_rows(_rows(file, group_by), fractions, seed)
+        paths: dict[SplitName, Path] = {name: output / f"{name}.jsonl" for name in fractions.wanted}
+        _refuse_existing(paths.values(), force)
+        output.mkdir(parents=True, exist_ok=True)
+        with _replacing(list(paths.values())) as streams:
+            stream_of = dict(zip(paths, streams, strict=True))
+            placed = []
+            for row, name in zip(_rows(file, group_by), found.of_row, strict=True):
+                stream_of[name].write(row.raw + b"\n")
+                placed.append((name, row.raw))
+    data = {
+        "rows": len(found.of_row),
+        "groups": len(set(found.groups)),
+        "counts": found.counts,
+        "groupCounts": found.group_counts,
+        "seed": seed,
+        "contentHash": content_hash(placed),
+        "files": {name: str(path) for name, path in paths.items()},
+    }
+    shares = {
+        name: f"{count} rows in {found.group_counts[name]} groups" for name, count in found.counts.items()
+    }
+    return Result(data, facts([*shares.items(), ("content hash", data["contentHash"])]))
+
+
+@command(app, "dedupe")
+async def dedupe(
+    file: JsonlFile,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The rows that are kept.")],
+    force: Force = False,
+) -> Result:
+    """Keep the first row of each cluster of equal and near-duplicate rows, and list the others."""
+    from shared.datasets.duplicates import clusters
+
+    lines: list[int] = []
+
+    def seen() -> Iterator[tuple[str, None]]:
+        for row in _rows(file, None):
+            lines.append(row.line)
+            yield row.text, None
+
+    with _refusals():
+        _refuse_existing([output], force)
+        first_of = clusters(seen())
+        with _replacing([output]) as (stream,):
+            for number, row in enumerate(_rows(file, None)):
+                if first_of[number] == number:
+                    stream.write(row.raw + b"\n")
+    dropped = [
+        {"line": lines[number], "keptLine": lines[first]}
+        for number, first in enumerate(first_of)
+        if first != number
+    ]
+    kept = len(lines) - len(dropped)
+    data = {"rows": len(lines), "kept": kept, "dropped": dropped, "file": str(output)}
+    said = [f"{kept} of {len(lines)} rows in {output}"]
+    said += [f"  line {item['line']} says what line {item['keptLine']} says" for item in dropped[:SHOWN]]
+    said += [f"  and {len(dropped) - SHOWN} more; --json has them all"] if len(dropped) > SHOWN else []
+    return Result(data, "\n".join(said))
+
+
+@command(app, "leaks")
+async def leaks(
+    train: Annotated[Path, typer.Argument(help="JSONL of any format.")],
+    validation: Annotated[Path, typer.Argument(help="JSONL of any format.")],
+    test: Annotated[Path | None, typer.Argument(help="JSONL of any format.")] = None,
+    group_by: GroupBy = None,
+) -> Result:
+    """Find rows of one file that another gives away: equal, near, of one document. Exit code 1 if any."""
+    from shared.datasets.leaks import find_leaks
+
+    files = [train, validation, *([test] if test else [])]
+    counts: Counter[str] = Counter(exact=0, near=0, source=0)
+    listed = []
+    with _refusals():
+        for leak in find_leaks([_rows(file, group_by) for file in files]):
+            counts[leak.kind] += 1
+            if counts[leak.kind] <= LISTED:
+                listed.append(_described(leak, files))
+    data = {"leaks": listed, "counts": dict(counts)}
+    shown = table(
+        ("kind", "line", "and line", "alike", "document"),
+        (
+            (
+                leak["kind"],
+                _where(leak["first"]),
+                _where(leak["second"]),
+                f"{leak['similarity']:.0%}",
+                leak["source"],
+            )
+            for leak in listed[:SHOWN]
+        ),
+        empty="No leaks.",
+    )
+    return Result(data, shown, ExitCode.FAILED if listed else ExitCode.OK)
+
+
+def _described(leak: Leak, files: Sequence[Path]) -> dict[str, Any]:
+    first, second = (
+        {"file": str(files[place.file]), "line": place.line} for place in (leak.first, leak.second)
+    )
+    return {
+        "kind": leak.kind,
+        "first": first,
+        "second": second,
+        "similarity": leak.similarity,
+        "source": leak.source,
+    }
+
+
+def _where(place: dict[str, Any]) -> str:
+    return f"{Path(place['file']).name}:{place['line']}"
+
+
+def _rows(file: Path, group_by: str | None) -> Iterator[PlainRow]:
+    from shared.datasets.rows import SOURCE_FIELDS, read_rows
+
+    return read_rows(file, (group_by,) if group_by else SOURCE_FIELDS)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What is wrong with a file or an option ends the command with exit code 2."""
+    from shared.errors import InvalidRequest
+
+    try:
+        yield
+    except InvalidRequest as error:
+        raise CliError(
+            error.message, code=error.code, details=error.details, exit_code=ExitCode.USAGE
+        ) from None
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}."
+        raise CliError(message, code="unreadable", exit_code=ExitCode.USAGE) from None
+
+
+def _refuse_existing(paths: Iterable[Path], force: bool) -> None:
+    for path in paths:
+        if path.exists() and not force:
+            hint = "Choose another place with --output, or replace it with --force."
+            raise CliError(f"{path} exists already.", hint=hint, exit_code=ExitCode.USAGE)
+
+
+@contextmanager
+def _replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
+    """Files to be written; they take their names when all has gone well, and are gone when it has not."""
+    parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in paths]
+    streams: list[IO[bytes]] = []
+    try:
+        for part in parts:
+            streams.append(part.open("wb"))
+        yield streams
+        for stream in streams:
+            stream.close()
+        for part, path in zip(parts, paths, strict=True):
+            part.replace(path)
+    finally:
+        for stream, part in zip(streams, parts, strict=False):
+            stream.close()
+            part.unlink(missing_ok=True)
