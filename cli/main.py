@@ -26,6 +26,7 @@ from cli.commands import (
     splits,
     stack,
     training,
+    xray,
 )
 from cli.demo import command as demo
 from cli.exits import CliError, ExitCode, Interrupted
@@ -46,6 +47,7 @@ for commands in (stack, demo, doctor, account, training, models, chat):
 app.add_typer(documents.app, name="docs")
 datasets.app.registered_commands.extend(dataset_files.app.registered_commands)
 datasets.app.registered_commands.extend(splits.app.registered_commands)
+datasets.app.registered_commands.extend(xray.app.registered_commands)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")

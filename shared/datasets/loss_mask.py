@@ -52,7 +52,8 @@ def mask(prompt: list[int], whole: list[int], stop_ids: Set[int], eos_id: int | 
     prompt: the row without its last answer, rendered to where the model would begin to speak; whole: all
     of it. A row ends with the last token of `stop_ids` after the answer, so that the model learns to stop.
     """
-    start = _common_length(prompt, whole)
+    common = _common_length(prompt, whole)
+    start = max(common, 1)  # nothing stands before the first token that could foretell it
     answer = whole[start:]
     last = max((index for index, token in enumerate(answer) if token in stop_ids), default=None)
     # Templates add a line break after the end of a turn, or no end at all.
@@ -61,7 +62,7 @@ def mask(prompt: list[int], whole: list[int], stop_ids: Set[int], eos_id: int | 
     elif eos_id is not None:
         answer = [*answer, eos_id]
     return MaskedRow(
-        whole[:start] + answer, start, is_shifted=start < len(prompt), is_closed=last is not None
+        whole[:start] + answer, start, is_shifted=common < len(prompt), is_closed=last is not None
     )
 
 

@@ -1,0 +1,99 @@
+"""`fineflow datasets xray`: what a trainer would learn from a file, token by token. No stack, no account."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.command import command
+from cli.exits import CliError, ExitCode
+from cli.screen.output import Result
+
+if TYPE_CHECKING:
+    from shared.datasets.base_tokenizer import BaseTokenizer
+    from shared.datasets.examples import Example
+    from shared.datasets.xray import RowXray, Totals
+
+app = typer.Typer()
+
+IDLE_ROWS_TOLD = 20  # for people
+IDLE_ROWS_LISTED = 1_000  # as JSON
+
+
+@command(app, "xray")
+async def xray(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Training rows.")],
+    tokenizer: Annotated[
+        Path, typer.Option("--tokenizer", help="Directory of a base model: tokenizer.json and its config.")
+    ],
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="In tokens, as in a job. Default: what the base model allows.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, max=1000, help="Rows to show token by token.")] = 3,
+) -> Result:
+    """Show which tokens of a file a training run learns. Exit code 1 when it learns nothing."""
+    from cli.screen.xray import xray_view
+    from shared.datasets.base_tokenizer import BaseTokenizer
+    from shared.datasets.loss_mask import limit_tokens
+    from shared.errors import InvalidRequest
+
+    try:
+        with BaseTokenizer(tokenizer) as base:
+            limit = limit_tokens(max_length, base.context_length_tokens)
+            shown, idle, totals = await asyncio.to_thread(_seen, file, base, limit, rows)
+            own_template = base.has_own_template
+    except InvalidRequest as error:
+        raise CliError(error.message, code=error.code, exit_code=ExitCode.USAGE) from error
+    data: dict[str, Any] = {
+        "valid": totals.refusal is None,
+        "refusal": totals.refusal,
+        "maxLengthTokens": limit,
+        "hasOwnTemplate": own_template,
+        "totals": totals.as_dict(),
+        "rows": [row.as_dict() for row in shown],
+        "rowsWithReason": [row.as_dict() for row in idle],
+    }
+    view = xray_view(shown, idle[:IDLE_ROWS_TOLD], totals, limit=limit, colours=sys.stdout.isatty())
+    return Result(data, view, ExitCode.FAILED if totals.refusal else ExitCode.OK)
+
+
+def _seen(
+    file: Path, base: BaseTokenizer, limit: int, rows: int
+) -> tuple[list[RowXray], list[RowXray], Totals]:
+    """The first rows in full, further rows with a reason, and the totals. Raises CliError."""
+    from shared.datasets.xray import RowXray, Totals, xray_row
+
+    shown: list[RowXray] = []
+    idle: list[RowXray] = []
+    totals = Totals()
+    for item in _items(file):
+        in_full = len(shown) < rows
+        row = item if isinstance(item, RowXray) else xray_row(item, base, limit=limit, in_full=in_full)
+        totals.add(row)
+        if in_full:
+            shown.append(row)
+        elif row.reason is not None and len(idle) < IDLE_ROWS_LISTED:
+            idle.append(row)
+    return shown, idle, totals
+
+
+def _items(file: Path) -> Iterator[Example | RowXray]:
+    """The rows of the file; one that cannot be read is refused already."""
+    from shared.datasets.examples import Example
+    from shared.datasets.reading import UNREADABLE, read_examples
+    from shared.datasets.xray import RowXray
+
+    for item in read_examples(file):
+        if isinstance(item, Example):
+            yield item
+        elif item.rule in UNREADABLE:
+            raise CliError(
+                f"{file}: {item.message}", hint=item.hint, code=item.rule, exit_code=ExitCode.USAGE
+            )
+        elif item.is_error:
+            yield RowXray(item.line or 1, reason=item.message, is_refused=True)

@@ -1,0 +1,186 @@
+"""What supervised training makes of each row: which tokens are learned, only read, or left out, and why.
+
+The mask is the trainer's own (`loss_mask`). Nothing is cut: a row over the limit is left out whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from shared.datasets.base_tokenizer import BaseTokenizer, RowRefused, TokenizedRow
+from shared.datasets.examples import Example
+from shared.datasets.loss_mask import limit_tokens
+
+State = Literal["trained", "masked", "left_out"]
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token. text is the part of the rendered row that it covers; of several that share a character
+    the first has it and the others are empty."""
+
+    id: int
+    text: str
+    state: State
+    is_special: bool
+
+
+@dataclass(frozen=True)
+class RowXray:
+    """One row. A row that is left out has no trained and no masked tokens.
+
+    reason: why the model learns no word of it; None when it does.
+    is_refused: the trainer ends the whole run at this row.
+    labels: as the trainer has them, and tokens: both empty unless asked for, labels also when left out.
+    """
+
+    line: int
+    trained_tokens: int = 0
+    masked_tokens: int = 0
+    left_out_tokens: int = 0
+    reason: str | None = None
+    is_refused: bool = False
+    remarks: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    tokens: tuple[Token, ...] = ()
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the trainer takes the row."""
+        return self.trained_tokens > 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Totals:
+    """Over all rows, for one epoch. Tokens of rows that are used, except those left out."""
+
+    rows: int = 0
+    used_rows: int = 0
+    rows_that_teach: int = 0  # of the used ones: more than their end is learned
+    left_out_rows: int = 0  # too long, or not for supervised training
+    refused_rows: int = 0
+    trained_tokens: int = 0
+    masked_tokens: int = 0
+    left_out_tokens: int = 0
+    longest_row_tokens: int = 0  # of the used rows
+
+    def add(self, row: RowXray) -> None:
+        self.rows += 1
+        self.used_rows += row.is_used
+        self.rows_that_teach += row.is_used and row.reason is None
+        self.refused_rows += row.is_refused
+        self.left_out_rows += not row.is_used and not row.is_refused
+        self.trained_tokens += row.trained_tokens
+        self.masked_tokens += row.masked_tokens
+        self.left_out_tokens += row.left_out_tokens
+        self.longest_row_tokens = max(self.longest_row_tokens, row.trained_tokens + row.masked_tokens)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that pass through the model in one epoch, padding not counted."""
+        return self.trained_tokens + self.masked_tokens
+
+    @property
+    def refusal(self) -> str | None:
+        """Why no model should be trained on these rows; None when it can be."""
+        if self.rows == 0:
+            return "There is no row to train on."
+        if self.refused_rows:
+            return f"The trainer would stop: it refuses {self.refused_rows} of {self.rows} rows."
+        if self.rows_that_teach == 0:
+            return "No row trains anything."
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "tokens": self.tokens}
+
+
+def xray(
+    rows: Iterable[Example],
+    tokenizer: BaseTokenizer,
+    *,
+    max_length_tokens: int | None = None,
+    rows_in_full: int = 0,
+) -> Iterator[RowXray]:
+    """Each row in turn; the first `rows_in_full` with their tokens and labels.
+
+    max_length_tokens: as in a job's configuration; None: what the base model allows. Raises InvalidRequest
+    when the template cannot be run at all.
+    """
+    limit = limit_tokens(max_length_tokens, tokenizer.context_length_tokens)
+    for number, row in enumerate(rows):
+        yield xray_row(row, tokenizer, limit=limit, in_full=number < rows_in_full)
+
+
+def trained_tokens(
+    rows: Iterable[Example], tokenizer: BaseTokenizer, *, max_length_tokens: int | None = None
+) -> Totals:
+    """What one epoch over these rows is made of."""
+    totals = Totals()
+    for row in xray(rows, tokenizer, max_length_tokens=max_length_tokens):
+        totals.add(row)
+    return totals
+
+
+def xray_row(row: Example, tokenizer: BaseTokenizer, *, limit: int, in_full: bool = False) -> RowXray:
+    """One row, of which at most `limit` tokens are trained."""
+    if row.is_preference or row.label is not None:
+        return RowXray(row.line, reason="A preference: supervised training does not use it.")
+    if len(row.messages) < 2 or row.messages[-1].role != "assistant":
+        refusal = "Not a question with an answer last."
+        return RowXray(row.line, reason=refusal, is_refused=True)
+    try:
+        rendered = tokenizer.row([message.as_dict() for message in row.messages], with_text=in_full)
+    except RowRefused as refused:
+        return RowXray(row.line, reason=f"The chat template refuses it: {refused}.", is_refused=True)
+    count, start = len(rendered.mask.ids), min(rendered.mask.start, len(rendered.mask.ids))
+    remarks = _remarks(row, rendered)
+    if count > limit:
+        reason = f"{count:,} tokens, over the limit of {limit:,}: the trainer leaves it out."
+        tokens = _tokens(rendered, tokenizer, is_used=False) if in_full else ()
+        return RowXray(row.line, left_out_tokens=count, reason=reason, remarks=remarks, tokens=tokens)
+    words = [token for token in rendered.mask.ids[start:] if token not in tokenizer.stop_ids]
+    return RowXray(
+        row.line,
+        trained_tokens=count - start,
+        masked_tokens=start,
+        reason=None if words else "Of its answer only the end is trained: there is no word in it.",
+        remarks=remarks,
+        labels=tuple(rendered.mask.labels) if in_full else (),
+        tokens=_tokens(rendered, tokenizer, is_used=True) if in_full else (),
+    )
+
+
+def _remarks(row: Example, rendered: TokenizedRow) -> tuple[str, ...]:
+    earlier = any(message.role == "assistant" for message in row.messages[:-1])
+    weighted = any(message.weight is not None for message in row.messages)
+    remarks = {
+        "Only its last answer is trained, earlier ones are read.": earlier,
+        "The template renders its prompt differently with the answer; less of the prompt is read.": (
+            rendered.mask.is_shifted
+        ),
+        "The template does not end the answer; the end-of-text token is put behind it.": (
+            not rendered.mask.is_closed
+        ),
+        "The trainer does not heed the weights of messages.": weighted,
+        "The trainer does not show the model the tools of the row.": bool(row.tools),
+    }
+    return tuple(remark for remark, holds in remarks.items() if holds)
+
+
+def _tokens(rendered: TokenizedRow, tokenizer: BaseTokenizer, *, is_used: bool) -> tuple[Token, ...]:
+    tokens, shown = [], 0
+    for index, token_id in enumerate(rendered.mask.ids):
+        if index < len(rendered.offsets):
+            begin, end = rendered.offsets[index]
+            text, shown = rendered.text[max(begin, shown) : end], max(end, shown)
+        else:
+            text = tokenizer.eos_token or ""  # not in the text: the template forgot it
+        state: State = "left_out" if not is_used else "masked" if index < rendered.mask.start else "trained"
+        tokens.append(Token(token_id, text, state, token_id in tokenizer.special_ids))
+    return tuple(tokens)

@@ -1,0 +1,143 @@
+"""The X-ray shows what the trainer trains, token by token, with the tokenizer of a real directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from modal_app.data import TrainingRows, read_messages, tokenise
+from modal_app.tiny.build import tiny_base
+from shared.datasets.base_tokenizer import BaseTokenizer
+from shared.datasets.examples import Example
+from shared.datasets.loss_mask import IGNORED, PLAIN_TEMPLATE
+from shared.datasets.reading import read_examples
+from shared.datasets.xray import RowXray, trained_tokens, xray
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LIMIT_TOKENS = 120
+# As families of models write them: each is rendered by transformers and by us.
+TEMPLATES = {
+    "own": None,
+    "plain": PLAIN_TEMPLATE,
+    "no end": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}",
+    "shifts": "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}",
+    "trims": """{%- set ns = namespace(system='', first=true) -%}
+    {%- for m in messages if m.role == 'system' %}{% set ns.system = m.content %}{% endfor -%}
+    {{- bos_token + ns.system | trim }}
+    {%- for m in messages %}
+        {%- if m['role'] == 'system' %}{% continue %}{% endif %}
+        {{- '<|im_start|>' + m['role'] + '\n' + m['content'] | trim + '<|im_end|>\n' }}
+        {%- set ns.first = false %}
+    {%- endfor %}
+    {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}""",
+    "json": "{% for m in messages %}{{m|tojson}}{{ dict(a=1)|tojson(indent=1) }}{% endfor %}{{ pad_token }}",
+}
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "One?"},
+    {"role": "assistant", "content": "First."},
+    {"role": "user", "content": "Größe — 日本語 🐝?"},
+    {"role": "assistant", "content": " Zwei 🐝 <|im_end|> <b>\n"},
+]
+FILES: dict[str, list[dict[str, Any]]] = {
+    "chat": [
+        {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}]},
+        {"messages": [{"role": "user", "content": "Nothing?"}, {"role": "assistant", "content": ""}]},
+    ],
+    "prompt and completion": [
+        {"prompt": "When is the harvest?", "completion": "In late August."},
+        {"prompt": "Where?", "completion": "word " * 200},
+    ],
+    "several turns": [{"messages": TALK}, {"messages": TALK[1:]}, {"messages": TALK[1:3]}],
+    "too long": [
+        {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "word " * 200}]},
+        {"messages": [{"role": "user", "content": "word " * 200}, {"role": "assistant", "content": "No."}]},
+        {"messages": TALK},
+    ],
+}
+
+
+@dataclass
+class Model:
+    directory: Path
+    tokenizer: PreTrainedTokenizerBase
+    xray: BaseTokenizer
+
+
+@pytest.fixture(scope="module", params=TEMPLATES)
+def model(
+    request: pytest.FixtureRequest, data_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Model]:
+    """The tiny base with a template of each kind, as a directory that both sides load."""
+    from transformers import AutoTokenizer  # imports torch: not while tests are collected
+
+    directory = tmp_path_factory.mktemp("base")
+    for file in tiny_base(data_dir).glob("*.json*"):
+        (directory / file.name).write_bytes(file.read_bytes())
+    template = TEMPLATES[request.param]
+    own = (tiny_base(data_dir) / "chat_template.jinja").read_text()
+    if request.param != "plain":  # left to what a base model without a template gets
+        (directory / "chat_template.jinja").write_text(template or own)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer.chat_template = tokenizer.chat_template or PLAIN_TEMPLATE  # as `base.load` does
+    with BaseTokenizer(directory) as ours:
+        yield Model(directory, tokenizer, ours)
+
+
+def _trained(model: Model, file: Path) -> TrainingRows:
+    """What the trainer makes of the rows, from the file that it would be given."""
+    rows = [row for row in read_examples(file) if isinstance(row, Example)]
+    given = file.with_name("train.jsonl")
+    given.write_text(
+        "".join(json.dumps({"messages": [m.as_dict() for m in row.messages]}) + "\n" for row in rows)
+    )
+    return tokenise(
+        read_messages(given),
+        model.tokenizer,
+        max_length_tokens=LIMIT_TOKENS,
+        stop_ids={int(model.tokenizer.eos_token_id)},  # type: ignore[arg-type] # one id, not a list
+    )
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_token_has_the_trainers_label(model: Model, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in FILES[kind]))
+    rows = [row for row in read_examples(file) if isinstance(row, Example)]
+    assert len(rows) == len(FILES[kind])
+    seen = list(xray(rows, model.xray, max_length_tokens=LIMIT_TOKENS, rows_in_full=len(rows)))
+    used = [row for row in seen if row.is_used]
+    real = _trained(model, file)
+    assert [row.line for row in seen if not row.is_used] == real.too_long
+    assert [[token.id for token in row.tokens] for row in used] == [row["input_ids"] for row in real.rows]
+    assert [list(row.labels) for row in used] == [row["labels"] for row in real.rows]
+    for row in used:
+        states = ["masked" if label == IGNORED else "trained" for label in row.labels]
+        assert [token.state for token in row.tokens] == states
+    _assert_totals(seen, real)
+    assert trained_tokens(rows, model.xray, max_length_tokens=LIMIT_TOKENS).trained_tokens == sum(
+        label != IGNORED for row in real.rows for label in row["labels"]
+    )
+
+
+def _assert_totals(seen: list[RowXray], real: TrainingRows) -> None:
+    learned = sum(label != IGNORED for row in real.rows for label in row["labels"])
+    assert sum(row.trained_tokens for row in seen) == learned
+    assert sum(row.masked_tokens for row in seen) == sum(len(row["labels"]) for row in real.rows) - learned
+    for row in seen:
+        if not row.is_used:
+            assert row.reason is not None
+            assert {token.state for token in row.tokens} == {"left_out"}
+
+
+def test_what_the_trainer_stops_at_is_the_same(model: Model, data_dir: Path) -> None:
+    assert model.tokenizer.eos_token_id == model.xray.eos_id
+    assert set(model.tokenizer.all_special_ids) <= model.xray.special_ids
+    assert model.xray.context_length_tokens == 1024
