@@ -22,7 +22,15 @@ from cli.screen.output import Result, cell, moment, notes, short, table
 
 app = typer.Typer(no_args_is_help=True, help="Documents that datasets are made from.")
 
-SUFFIXES = {".md": "text/markdown", ".markdown": "text/markdown", ".txt": "text/plain"}
+SUFFIXES = {
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".txt": "text/plain",
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".pdf": "application/pdf",
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+}
 MAX_BYTES = 50 * 1024 * 1024  # the limit of the bucket
 UPLOADS_AT_ONCE = 4
 PATIENCE_SECONDS = 300
@@ -30,7 +38,7 @@ PATIENCE_SECONDS = 300
 
 @command(app, "add")
 async def add(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Markdown or plain text.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="md, txt, html, pdf or docx.")],
     project: Project = None,
     wait: Annotated[bool, typer.Option(help="Wait until the chunks are ready.")] = True,
 ) -> Result:

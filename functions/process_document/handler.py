@@ -10,7 +10,7 @@ from functions.context import Context
 from functions.messages import Request, Response
 from shared.db import Row
 from shared.documents.chunks import Chunk, content_hash, split
-from shared.documents.text import extract_text
+from shared.documents.extract import extract_text
 from shared.errors import CallerError, InvalidRequest, NotFound
 
 _LEASE_SECONDS = 180  # a document of the largest size and the worst shape took 150 s to cut
@@ -69,7 +69,7 @@ async def _chunks(document: Row, context: Context) -> tuple[str, list[Chunk]]:
             code="document_too_hard",
         )
     content = await context.storage.download("documents", document["storage_path"])
-    text = extract_text(content, name=document["name"], mime_type=document["mime_type"])
+    text = await extract_text(content, name=document["name"], mime_type=document["mime_type"])
     # In a thread: other calls go on while a long document is cut.
     chunks = await asyncio.to_thread(split, text, max_tokens=context.settings.chunk_tokens)
     return content_hash(text.content), chunks

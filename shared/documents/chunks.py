@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -50,10 +50,15 @@ def split(text: Text, *, max_tokens: int = CHUNK_TOKENS) -> list[Chunk]:
     headings = [b for b in blocks(text.content) if b.kind == "heading"] if text.is_markdown else []
     outline = _Outline(text.content, headings)
     splitter = _splitter(text.is_markdown, max_tokens)
+    hidden = list(text.hidden[::-1])
     found: list[Chunk] = []
     for window_start, window_end in _windows(text.content, headings):
         for start, content in splitter.chunk_indices(text.content[window_start:window_end]):
-            found.append(_chunk(len(found), content, window_start + start, outline))
+            at = window_start + start
+            words = []
+            while hidden and hidden[-1][0] < at + len(content):
+                words.append(hidden.pop()[1])
+            found.append(_chunk(len(found), content, at, outline, words))
     return found
 
 
@@ -63,7 +68,7 @@ def content_hash(text: str) -> str:
     return hashlib.sha256(normal.encode()).hexdigest()
 
 
-def _chunk(ordinal: int, content: str, start: int, outline: _Outline) -> Chunk:
+def _chunk(ordinal: int, content: str, start: int, outline: _Outline, hidden: Sequence[str]) -> Chunk:
     token_count = count_tokens(content)
     return Chunk(
         ordinal=ordinal,
@@ -74,7 +79,7 @@ def _chunk(ordinal: int, content: str, start: int, outline: _Outline) -> Chunk:
         heading_path=outline.path_for(start, start + len(content)),
         token_count=token_count,
         quality_score=quality_score(content, token_count),
-        injection_flags=tuple(injection_flags(content)),
+        injection_flags=tuple(injection_flags(content, hidden)),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 THRESHOLD = 1.0  # flags are raised from this score on; a rule below it needs a second one beside it
@@ -115,9 +116,15 @@ _COMMANDS = re.compile(
 )
 
 
-def injection_flags(text: str) -> list[str]:
-    """Names of the rules that fired, in alphabetical order; empty when the score is below the threshold."""
+def injection_flags(text: str, hidden: Sequence[str] = ()) -> list[str]:
+    """Names of the rules that fired, in alphabetical order; empty when the score is below the threshold.
+
+    hidden: words that the document kept from its readers at this place, such as comments of its HTML.
+    """
     score, flags = _hidden(text)
+    if any(_COMMANDS.search(_as_seen(words)) for words in hidden):
+        score += 1.0
+        flags.add("hidden_html")
     seen = _as_seen(text)
     for rule in _RULES:
         if rule.pattern.search(seen):

@@ -1,44 +1,26 @@
-"""The bytes of an uploaded file -> its text. Spans everywhere else count characters of this text."""
+"""A document's text, and how the bytes of a text file become one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from shared.errors import InvalidRequest, PayloadTooLarge
+from shared.errors import InvalidRequest
 
-MAX_DOCUMENT_BYTES = 10 * 2**20
 _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16 and UTF-32
 
 
 @dataclass(frozen=True)
 class Text:
-    """What a document says."""
+    """What a document says. Spans everywhere else count characters of `content`."""
 
     content: str
     is_markdown: bool
+    # (place in content, words that the file keeps from its readers): evidence, never training data
+    hidden: tuple[tuple[int, str], ...] = ()
 
 
-def extract_text(content: bytes, *, name: str, mime_type: str, limit_bytes: int = MAX_DOCUMENT_BYTES) -> Text:
-    """The text of a file, unchanged but for a leading byte order mark.
-
-    The ending of the name decides how it is read, else the MIME type. Raises PayloadTooLarge, and
-    InvalidRequest with a code that starts with `document_`.
-    """
-    if len(content) > limit_bytes:
-        raise PayloadTooLarge(
-            f"{name} has {len(content):,} bytes; a document may have {limit_bytes:,}. Split it.",
-            code="document_too_large",
-            details={"byteSize": len(content), "limitBytes": limit_bytes},
-        )
-    text = _reader(name, mime_type)(content)
-    if not text.content.strip():
-        raise InvalidRequest(f"{name} holds no text.", code="document_empty")
-    return text
-
-
-def _utf8(content: bytes) -> str:
+def decode_utf8(content: bytes) -> str:
+    """The text, unchanged but for a leading byte order mark. Raises InvalidRequest with the faulty place."""
     if content.startswith(_WIDE_BOMS):
         raise InvalidRequest(
             "The file is UTF-16 or UTF-32. Save it as UTF-8.",
@@ -63,33 +45,3 @@ def _utf8(content: bytes) -> str:
             code="document_not_utf8",
             details={"byteOffset": offset},
         ) from error
-
-
-def _markdown(content: bytes) -> Text:
-    return Text(_utf8(content), is_markdown=True)
-
-
-def _plain(content: bytes) -> Text:
-    return Text(_utf8(content), is_markdown=False)
-
-
-Reader = Callable[[bytes], Text]
-# A new kind of file is a reader and its line in each table.
-_BY_SUFFIX: dict[str, Reader] = {".md": _markdown, ".markdown": _markdown, ".txt": _plain, ".text": _plain}
-_BY_MIME_TYPE: dict[str, Reader] = {
-    "text/markdown": _markdown,
-    "text/x-markdown": _markdown,
-    "text/plain": _plain,
-}
-
-
-def _reader(name: str, mime_type: str) -> Reader:
-    suffix = PurePosixPath(name).suffix.lower()
-    reader = _BY_SUFFIX.get(suffix) or _BY_MIME_TYPE.get(mime_type.partition(";")[0].strip().lower())
-    if reader is None:
-        raise InvalidRequest(
-            f"{name} ({mime_type}) cannot be read. Supported are {', '.join(sorted(_BY_SUFFIX))}.",
-            code="document_type_unsupported",
-            details={"supported": sorted(_BY_SUFFIX)},
-        )
-    return reader

@@ -50,7 +50,8 @@ async def test_line_ends_marks_and_scripts_keep_their_spans(world: World) -> Non
         ("latin1.md", b"caf\xe9", "document_not_utf8"),
         ("binary.txt", b"ab\x00c", "document_has_nul"),
         ("empty.md", b"  \n", "document_empty"),
-        ("paper.pdf", b"%PDF-1.7", "document_type_unsupported"),
+        ("paper.odt", b"PK", "document_type_unsupported"),
+        ("paper.pdf", b"%PDF-1.7", "document_unreadable"),
     ],
 )
 async def test_what_cannot_be_read_fails_with_its_reason(

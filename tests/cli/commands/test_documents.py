@@ -17,7 +17,7 @@ from cli.exits import CliError
     ("name", "content", "reason"),
     [
         ("empty.md", b"", "empty"),
-        ("paper.pdf", b"x", "only .md"),
+        ("paper.odt", b"x", "only .md"),
         ("noname", b"x", "only .md"),
         ("folder.md", None, "not a file"),
     ],
