@@ -22,7 +22,7 @@ Mapping = Annotated[
 
 @command(app, "check")
 async def check(
-    files: Annotated[list[Path], typer.Argument(help="JSONL files, JSON files, or CSV files.")],
+    files: Annotated[list[Path], typer.Argument(help="JSONL or JSON files.")],
     mapping: Mapping = None,
     listed: Annotated[int, typer.Option(min=0, help="Findings of each rule that are listed.")] = 5,
 ) -> Result:

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
+
+import orjson
 
 from shared.datasets.examples import Example
 from shared.datasets.findings import Finding, Severity
 from shared.datasets.json_rows import Problem, parse
+from shared.datasets.json_values import Values
 from shared.datasets.limits import Limits
 from shared.datasets.lines import Lines
 from shared.datasets.near_misses import likeness
@@ -23,6 +26,7 @@ from shared.datasets.turns import NotRead
 
 FIRST_ROWS = 100  # that the format is told from
 FIRST_BYTES = 2**22  # or as many as have this many bytes
+_PEEKED_BYTES = 2**16
 _BOM = b"\xef\xbb\xbf"
 _REFUSED = (  # how a file begins, what that is, what to do
     (b"\x1f\x8b", "compressed", "gzip", "Unpack it first: gunzip."),
@@ -114,36 +118,53 @@ class Reading:
         yield self._found("bom", message, hint, line=1, column=1, is_error=False)
 
     def _rows(self, stream: BinaryIO) -> Iterator[Parsed | Finding]:
+        kind = _layout(stream, self.path.suffix)
+        yield from self._of_lines(stream) if kind == "lines" else self._of_values(stream, kind == "list")
+
+    def _of_lines(self, stream: BinaryIO) -> Iterator[Parsed | Finding]:
         lines = Lines(stream, self.limits.line_bytes)
         for number, line in lines:
             if line is not None and not line.strip():
                 hint = "Take the line out."
                 yield self._found("empty_line", "The line is empty.", hint, number, is_error=False)
-                continue
-            self.row_count += 1
-            if line is None:
-                message = f"The line has more than {self.limits.line_bytes:,} bytes."
-                yield self._found("line_too_long", message, "Shorten the row or split it.", number)
-                continue
-            value = parse(line, self.limits)
-            if type(value) is dict:
-                yield number, value
-            elif isinstance(value, Problem):
-                yield self._problem(value, number, is_open=lines.is_open)
             else:
-                hint = 'Write one object a line: {"messages": [...]}.'
-                yield self._found("not_an_object", "The row is no JSON object.", hint, number, 1)
+                yield self._row(number, 1, line, is_open=lines.is_open)
         if lines.first_crlf:
             message = "Lines end in CR LF, as on Windows; read as LF."
             yield self._found("crlf", message, "Save with LF.", lines.first_crlf, is_error=False)
 
-    def _problem(self, problem: Problem, line: int, *, is_open: bool) -> Finding:
-        column = None if problem.offset is None else problem.offset + 1
+    def _of_values(self, stream: BinaryIO, in_list: bool) -> Iterator[Parsed | Finding]:
+        values = Values(stream, self.limits.line_bytes, in_list=in_list)
+        for line, column, text in values:
+            yield self._row(line, column, text, is_open=values.end is not None)
+        if values.end:
+            hint = "Write or download the file again, as one JSON list."
+            yield self._found("broken_list", values.end, hint)
+
+    def _row(self, line: int, column: int, text: bytes | None, *, is_open: bool) -> Parsed | Finding:
+        self.row_count += 1
+        if text is None:
+            message = f"The row has more than {self.limits.line_bytes:,} bytes."
+            return self._found("line_too_long", message, "Shorten the row or split it.", line)
+        value = parse(text, self.limits)
+        if type(value) is dict:
+            return line, value
+        if isinstance(value, Problem):
+            return self._problem(value, line, column, text, is_open=is_open)
+        hint = 'Write objects: {"messages": [...]}.'
+        return self._found("not_an_object", "The row is no JSON object.", hint, line, column)
+
+    def _problem(self, problem: Problem, line: int, column: int, text: bytes, *, is_open: bool) -> Finding:
+        place: int | None = None
+        if problem.offset is not None:
+            before = text[: problem.offset]
+            line += before.count(b"\n")
+            place = problem.offset - before.rfind(b"\n") + (0 if b"\n" in before else column - 1)
         if is_open and problem.rule == "json_syntax":
             message = "The last row breaks off: the file ends within it."
             hint = "Write or download the file again; it is incomplete."
-            return self._found("unclosed_last_line", message, hint, line, column)
-        return self._found(problem.rule, problem.message, problem.hint, line, column)
+            return self._found("unclosed_last_line", message, hint, line, place)
+        return self._found(problem.rule, problem.message, problem.hint, line, place)
 
     def _detect(self, rows: list[Parsed]) -> Shape | None:
         shapes = [shape for _, row in rows if (shape := shape_of(self._named(row)))]
@@ -211,3 +232,23 @@ def _first(rows: Iterator[Parsed | Finding]) -> Iterator[Parsed | Finding]:
             size += len(str(row[1]))
         if count >= FIRST_ROWS or size > FIRST_BYTES:
             return
+
+
+def _layout(stream: BinaryIO, suffix: str) -> Literal["lines", "list", "values"]:
+    """How rows stand in the file: one a line, in a JSON list, or as objects over lines (.json)."""
+    begin = stream.tell()
+    text = stream.read(_PEEKED_BYTES)
+    stream.seek(begin)
+    start = text.lstrip()
+    first = start.partition(b"\n")[0]
+    if start[:1] == b"[" and (suffix == ".json" or len(first) == len(start) or not _is_json(first)):
+        return "list"
+    return "values" if start[:1] == b"{" and suffix == ".json" and not _is_json(first) else "lines"
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
