@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from modal_app import hardware
 from modal_app.data import TrainingRows, read_messages, tokenise
 from modal_app.tiny.build import tiny_base
 from shared.datasets.base_tokenizer import BaseTokenizer
@@ -137,7 +139,36 @@ def _assert_totals(seen: list[RowXray], real: TrainingRows) -> None:
             assert {token.state for token in row.tokens} == {"left_out"}
 
 
-def test_what_the_trainer_stops_at_is_the_same(model: Model, data_dir: Path) -> None:
-    assert model.tokenizer.eos_token_id == model.xray.eos_id
-    assert set(model.tokenizer.all_special_ids) <= model.xray.special_ids
-    assert model.xray.context_length_tokens == 1024
+@pytest.mark.parametrize("changes", [{}, {"generation_config.json": {"eos_token_id": [2, 0]}}])
+def test_the_end_and_the_limit_are_the_trainers(
+    data_dir: Path, tmp_path: Path, changes: dict[str, dict[str, Any]]
+) -> None:
+    from modal_app.base import load
+
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base(data_dir), base)
+    for name, content in changes.items():
+        (base / name).write_text(json.dumps(content))
+    loaded = load(str(base), None, dtype=hardware.weights_dtype("full"))
+    with BaseTokenizer(base) as ours:
+        assert ours.stop_ids == loaded.stop_ids
+        assert ours.eos_id == loaded.tokenizer.eos_token_id
+        assert set(loaded.tokenizer.all_special_ids) <= ours.special_ids
+        assert ours.context_length_tokens == loaded.context_length_tokens
+        assert ours.has_own_template == loaded.has_own_template
+
+
+def test_tokens_that_only_the_configuration_names_get_the_same_ids(data_dir: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base(data_dir), base)
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    config |= {"eos_token": "<|eot|>", "extra_special_tokens": ["<|think|>"], "unk_token": "<|unk|>"}
+    (base / "tokenizer_config.json").write_text(json.dumps(config))
+    theirs = AutoTokenizer.from_pretrained(base)
+    talk = [{"role": "user", "content": "<|think|> <|unk|>"}, {"role": "assistant", "content": "<|eot|> b"}]
+    with BaseTokenizer(base) as ours:
+        assert ours.eos_id == theirs.eos_token_id
+        whole = theirs.apply_chat_template(talk, tokenize=True, return_dict=True)["input_ids"]
+        assert ours.row(talk).mask.ids == whole[:-1]  # without the line break after the end of the turn
