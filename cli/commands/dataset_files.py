@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cli.command import command
 from cli.exits import CliError, ExitCode
-from cli.screen.dataset_files import reports_view
+from cli.screen.dataset_files import conversion_view, reports_view
 from cli.screen.output import Result
 
 app = typer.Typer()
 
+Format = Literal[
+    "openai", "prompt_completion", "alpaca", "sharegpt", "chatml", "question_answer",
+    "dpo", "openai_preference", "sharegpt_preference", "kto",
+]  # fmt: skip
 Mapping = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="KNOWN=YOURS", help="Your column for a known one; again for more."),
@@ -37,6 +41,38 @@ async def check(
     else:
         code = ExitCode.OK if data["valid"] else ExitCode.FAILED
     return Result(data, reports_view(reports), code)
+
+
+@command(app, "convert")
+async def convert(
+    file: Annotated[Path, typer.Argument(help="JSONL or JSON file.")],
+    to: Annotated[Format, typer.Option("--to", help="Format of the result.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it, as JSONL.")],
+    mapping: Mapping = None,
+    metadata: Annotated[bool, typer.Option("--metadata", help="Keep other columns.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows with errors.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    listed: Annotated[int, typer.Option(min=0, help="Findings of each rule that are listed.")] = 5,
+) -> Result:
+    """Write a file in another format, whole or not at all. Exit code 1 when nothing was written."""
+    from shared.datasets.convert import convert_file
+
+    if output.exists() and not force:
+        hint = "Choose another with --output, or replace it with --force."
+        raise CliError(f"{output} exists already.", hint=hint, exit_code=ExitCode.USAGE)
+    columns = parse_mapping(mapping)
+    try:
+        report = convert_file(
+            file, to, output, mapping=columns, with_metadata=metadata, skip_bad_rows=skip_bad,
+            listed_a_rule=listed,
+        )  # fmt: skip
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CliError(f"{output} cannot be written: {reason}.", exit_code=ExitCode.USAGE) from error
+    is_written = report.is_readable and report.example_count > 0 and (report.is_valid or skip_bad)
+    data = {**report.as_dict(), "written": is_written, "output": str(output), "to": to}
+    code = ExitCode.OK if is_written else ExitCode.FAILED if report.is_readable else ExitCode.USAGE
+    return Result(data, conversion_view(report, str(output), is_written=is_written), code)
 
 
 def parse_mapping(given: list[str] | None) -> dict[str, str]:

@@ -17,6 +17,15 @@ def reports_view(reports: Sequence[FileReport]) -> RenderableType:
     return Group(*(part for report in reports for part in _report(report)))
 
 
+def conversion_view(report: FileReport, output: str, *, is_written: bool) -> RenderableType:
+    """How many rows were written where, then what was found on the way."""
+    head = cell(f"{report.example_count:,} of {report.row_count:,} rows written to {output}")
+    if not is_written:
+        head = Text("Nothing was written", style="bold red")
+        head.append(": rows with errors are left out with --skip-bad." if report.example_count else ".")
+    return Group(head, findings_table(report)) if report.counts else head
+
+
 def _report(report: FileReport) -> list[RenderableType]:
     verdict = ("Valid", "bold green") if report.is_valid else ("Not valid", "bold red")
     head = Text.assemble(cell(report.file), ": ", verdict)
