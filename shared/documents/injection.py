@@ -27,14 +27,23 @@ def _words(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern.replace(r"\w+", r"[^\W_]+").replace(" ", r"[\W_]{1,10}"), re.I)
 
 
+_REFUSE = (
+    "(ignore|disregard|forget|override|bypass|set aside|(do not|don't|stop) (follow|following|obey|obeying)"
+    "|pay no attention to)"
+)
+_ORDERS = "(instructions?|prompts?|rules?|directions?|guidelines?|context|messages?|commands?)"
+
 _RULES = (
     _Rule(
         "instruction_override",
         1.0,
         _words(
-            r"\b(ignore|disregard|forget|override|bypass) ((all|any|every|everything|the|your|these|those|of|"
+            rf"\b{_REFUSE} ((all|any|every|everything|the|your|these|those|of|"
             r"my|our) ){0,3}(previous|prior|above|earlier|preceding|former|existing|system)( \w+)? "
-            r"(instructions?|prompts?|rules?|directions?|guidelines?|context|messages?|commands?)\b"
+            rf"{_ORDERS}\b"
+            rf"|\b{_REFUSE} ((all|any|the|your|these|those|of) ){{0,3}}{_ORDERS} "
+            r"(above|before|you were given|so far)\b"
+            rf"|\b{_REFUSE} (everything|anything|all|what) (that )?you (were|have been) (told|given|taught)\b"
         ),
     ),
     _Rule(
@@ -43,14 +52,21 @@ _RULES = (
         _words(
             r"\b(ignoriere|vergiss|missachte) (\w+ ){0,2}(vorherigen|bisherigen|obigen|früheren) "
             r"(anweisungen|befehle|regeln)"
-            r"|\b(ignora|olvida) (\w+ ){0,2}(instrucciones|reglas|istruzioni|instruções)"
+            r"|\b(ignora|ignore|olvida|esqueça) (\w+ ){0,2}(instrucciones|reglas|istruzioni|instruções)"
+            r"|\b(negeer|vergeet) (\w+ ){0,2}(vorige|eerdere|bovenstaande) (instructies|regels)"
+            r"|\b(игнорируй(те)?|забудь(те)?) (\w+ ){0,2}(предыдущие|прежние|вышеуказанные) "
+            r"(инструкции|правила|указания)"
             r"|\b(ignorez|oubliez) (\w+ ){0,2}(instructions|consignes|règles)"
         ),
     ),
     _Rule(
         "instruction_override",
         1.0,
-        re.compile(r"(忽略|无视|忘记).{0,6}(之前|以上|先前|上述).{0,6}(指令|提示|规则)"),
+        re.compile(
+            r"(忽略|无视|忘记).{0,6}(之前|以上|先前|上述).{0,6}(指令|提示|规则)"
+            r"|(以前|上記|これまで).{0,6}(指示|命令|ルール).{0,8}(無視|忘れ)"
+            r"|(이전|위).{0,6}(지시|명령|규칙).{0,4}(무시|잊)"
+        ),
     ),
     _Rule(
         "role_marker",
@@ -71,7 +87,8 @@ _RULES = (
         1.0,
         _words(
             r"\b(reveal|print|repeat|show|output|leak|tell me|display) (\w+ ){0,3}"
-            r"(system|hidden|initial|original|secret) (prompt|instructions?|message)s?\b"
+            r"(system|hidden|initial|original|secret) (prompt|instruction)s?\b"
+            r"|\b(reveal|print|repeat|show|output|leak|tell me|display) (me )?your \w+ messages?\b"
         ),
     ),
     _Rule(
@@ -92,6 +109,7 @@ _RULES = (
         0.6,
         _words(
             r"\b(respond|reply|answer|output|say)( back)?( only| exactly| nothing but| always)\b"
+            r"|\balways (respond|reply|answer|say)\b"
             r"|\bdo not (mention|reveal|tell|disclose)( \w+){0,3} (user|anyone|human|instruction|prompt)s?\b"
         ),
     ),
@@ -116,24 +134,40 @@ _COMMANDS = re.compile(
 )
 
 
+# Letters of other scripts that look like Latin ones; folded in words that hold Latin letters as well.
+_LOOKALIKES = str.maketrans(
+    "\u0430\u0435\u0456\u0458\u043e\u0440\u0441\u0443\u0445\u0455\u0501\u04bb\u051b\u03bf\u03b1\u03b9\u03c1\u03bd"
+    "\u0410\u0412\u0415\u0406\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0391\u0392\u0395\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4",
+    "aeijopcyxsdhqoaipvABEIKMHOPCTXABEIKMNOPT",
+)
+_MIXED_WORD = re.compile(r"\b(?=\w*[A-Za-z])(?=\w*[\u0370-\u052f])\w{2,40}\b")
+# Short words may be made of lookalikes alone.
+_SMALL_WORD = re.compile(r"\b[\u0370-\u052f]{1,3}\b")
+_SPACED = re.compile(r"(?<!\w)(?:[^\W_] ){3,40}[^\W_](?!\w)")  # "I g n o r e"
+
+
 def injection_flags(text: str, hidden: Sequence[str] = ()) -> list[str]:
     """Names of the rules that fired, in alphabetical order; empty when the score is below the threshold.
 
     hidden: words that the document kept from its readers at this place, such as comments of its HTML.
     """
-    score, flags = _hidden(text)
-    if any(_COMMANDS.search(_as_seen(words)) for words in hidden):
-        score += 1.0
-        flags.add("hidden_html")
+    score, flags = _hidden(text, hidden)
     seen = _as_seen(text)
-    for rule in _RULES:
-        if rule.pattern.search(seen):
-            score += rule.weight
-            flags.add(rule.flag)
+    fired = _fired(seen)
+    if disguised := _fired(_undisguised(seen)) - fired:
+        fired |= disguised
+        score += 0.5
+        flags.add("disguised_words")
+    score += sum(rule.weight for rule in fired)
+    flags |= {rule.flag for rule in fired}
     return sorted(flags) if score >= THRESHOLD else []
 
 
-def _hidden(text: str) -> tuple[float, set[str]]:
+def _fired(seen: str) -> set[_Rule]:
+    return {rule for rule in _RULES if rule.pattern.search(seen)}
+
+
+def _hidden(text: str, hidden_words: Sequence[str]) -> tuple[float, set[str]]:
     """What a reader of the page would not see."""
     score, flags = 0.0, set()
     hidden = len(_HIDDEN.findall(text))
@@ -147,14 +181,29 @@ def _hidden(text: str) -> tuple[float, set[str]]:
     if _BIDI_OVERRIDE.search(text):
         score += 1.0 if "\u202e" in text or "\u202d" in text else 0.4
         flags.add("bidi_override")
-    if any(_COMMANDS.search(comment) for comment in _COMMENT.findall(text)) or _INVISIBLE_ELEMENT.search(
-        text
-    ):
+    commands = any(_is_command(words) for words in (*hidden_words, *_COMMENT.findall(text)))
+    if commands or _INVISIBLE_ELEMENT.search(text):
         score += 1.0
         flags.add("hidden_html")
     return score, flags
 
 
+def _is_command(words: str) -> bool:
+    """Whether hidden words speak to a model: a rule fires, or two of the words that commands are made of."""
+    seen = _as_seen(words)
+    commands = {match[0].casefold() for match in _COMMANDS.finditer(seen)}
+    return len(commands) >= 2 or bool(_fired(_undisguised(seen)))
+
+
 def _as_seen(text: str) -> str:
     """The text as a model would read it: one form for each character, nothing between the letters."""
-    return _HIDDEN.sub("", unicodedata.normalize("NFKC", text))
+    # Twice: a joiner may stand beside another hidden character, which kept it from standing beside a letter.
+    return _HIDDEN.sub("", _HIDDEN.sub("", unicodedata.normalize("NFKC", text)))
+
+
+def _undisguised(seen: str) -> str:
+    """The same with the letters of other scripts made Latin, and spaced letters made words."""
+    if _MIXED_WORD.search(seen):
+        seen = _MIXED_WORD.sub(lambda word: word[0].translate(_LOOKALIKES), seen)
+        seen = _SMALL_WORD.sub(lambda word: word[0].translate(_LOOKALIKES), seen)
+    return _SPACED.sub(lambda letters: letters[0].replace(" ", ""), seen)
