@@ -9,6 +9,7 @@ import pytest
 from devstack.up import Stack
 from tests.functions.documents import HANDBOOK, insert, until, upload
 from tests.functions.world import World, make_world
+from tests.shared.documents.files import docx, pdf
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,21 @@ async def test_what_cannot_be_read_fails_with_its_reason(
 ) -> None:
     row = await upload(world, name, content, mime_type="application/octet-stream")
     assert (row["status"], row["error"]["code"], row["chunk_count"]) == ("failed", code, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("lamp.pdf", pdf([["The lamp was lit in 1871."]])),
+        ("lamp.docx", docx(("Heading 1", "Lamp"), ("Normal", "The lamp was lit in 1871."))),
+        ("lamp.html", b"<h1>Lamp</h1><p>The lamp was lit in 1871."),
+    ],
+)
+async def test_other_kinds_of_files_become_chunks(world: World, name: str, content: bytes) -> None:
+    row = await upload(world, name, content, mime_type="application/octet-stream")
+    assert (row["status"], row["chunk_count"], row["error"]) == ("ready", 1, None)
+    ((_, text, *_),) = chunks(world, row["id"])
+    assert "The lamp was lit in 1871." in text
 
 
 async def test_a_row_without_its_file_fails(world: World) -> None:
