@@ -52,25 +52,32 @@ async def split(
         paths: dict[SplitName, Path] = {name: output / f"{name}.jsonl" for name in fractions.wanted}
         _refuse_existing(paths.values(), force)
         output.mkdir(parents=True, exist_ok=True)
-        with _replacing(list(paths.values())) as streams:
-            stream_of = dict(zip(paths, streams, strict=True))
-            placed = []
+        documents = set()
+
+        def written(stream_of: dict[SplitName, IO[bytes]]) -> Iterator[tuple[SplitName, bytes]]:
             for row, name in zip(_rows(file, group_by), found.of_row, strict=True):
                 stream_of[name].write(row.raw + b"\n")
-                placed.append((name, row.raw))
+                documents.add(row.source)
+                yield name, row.raw
+
+        with _replacing(list(paths.values())) as streams:
+            digest = content_hash(written(dict(zip(paths, streams, strict=True))))
+            if group_by and not documents - {None}:
+                raise CliError(f"No row of {file} has a {group_by}.", exit_code=ExitCode.USAGE)
     data = {
         "rows": len(found.of_row),
         "groups": len(set(found.groups)),
         "counts": found.counts,
         "groupCounts": found.group_counts,
         "seed": seed,
-        "contentHash": content_hash(placed),
+        "documents": len(documents - {None}),
+        "contentHash": digest,
         "files": {name: str(path) for name, path in paths.items()},
     }
     shares = {
         name: f"{count} rows in {found.group_counts[name]} groups" for name, count in found.counts.items()
     }
-    return Result(data, facts([*shares.items(), ("content hash", data["contentHash"])]))
+    return Result(data, facts([*shares.items(), ("documents", data["documents"]), ("content hash", digest)]))
 
 
 @command(app, "dedupe")

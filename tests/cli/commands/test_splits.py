@@ -38,7 +38,7 @@ def test_split_then_leaks_finds_none(rows: Path, tmp_path: Path, capsys: pytest.
     code, found = answer(capsys, "split", rows, "-o", tmp_path / "parts", "--seed", "7")
     parts = [tmp_path / "parts" / f"{name}.jsonl" for name in ("train", "validation", "test")]
     written = [part.read_text().splitlines() for part in parts]
-    assert (code, found["rows"], found["groups"]) == (0, 121, 59)
+    assert (code, found["rows"], found["groups"], found["documents"]) == (0, 121, 59, 1)
     assert [len(lines) for lines in written] == list(found["counts"].values())
     assert sorted(line for part in written for line in part) == sorted(rows.read_text().splitlines())
     assert answer(capsys, "leaks", *parts) == (
@@ -95,6 +95,7 @@ def test_refusals_are_sentences_with_exit_code_2(
         (("split", tmp_path / "none.jsonl", "-o", out), "No such file"),
         (("split", broken, "-o", out), "line 2"),
         (("split", rows, "-o", out, "--train", "0.9"), "add up to 1"),
+        (("split", rows, "-o", tmp_path / "parts", "--group-by", "chapter"), "has a chapter"),
         (("dedupe", rows, "-o", rows), "exists already"),
         (("dedupe", broken, "-o", out), "line 2"),
         (("leaks", rows, tmp_path), "Is a directory"),
@@ -102,4 +103,5 @@ def test_refusals_are_sentences_with_exit_code_2(
         code, found = answer(capsys, *arguments)
         assert (code, said in found["error"]["message"]) == (2, True), found
     assert not out.exists()
+    assert not list((tmp_path / "parts").iterdir())
     assert len(rows.read_text().splitlines()) == 121
