@@ -161,7 +161,7 @@ async def test_others_go_on_while_hostile_files_are_read() -> None:
     for task in hostile:
         assert isinstance(await task, InvalidRequest | PayloadTooLarge)
     assert ticks > 20
-    assert slowest < 1
+    assert slowest < 3  # a parser in this process would hold it for 10 s and more
     assert (await extract_text(b"<p>Still here.", name="a.html", mime_type="")).content == "Still here.\n"
 
 
