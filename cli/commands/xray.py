@@ -12,7 +12,7 @@ import typer
 
 from cli.command import command
 from cli.exits import CliError, ExitCode
-from cli.screen.output import Result
+from cli.screen.output import Result, notes
 
 if TYPE_CHECKING:
     from shared.datasets.base_tokenizer import BaseTokenizer
@@ -49,6 +49,8 @@ async def xray(
             own_template = base.has_own_template
     except InvalidRequest as error:
         raise CliError(error.message, code=error.code, exit_code=ExitCode.USAGE) from error
+    if not own_template:
+        notes().print("The base model has no chat template; the trainer uses a plain one.", style="yellow")
     data: dict[str, Any] = {
         "valid": totals.refusal is None,
         "refusal": totals.refusal,

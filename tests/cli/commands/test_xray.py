@@ -93,3 +93,13 @@ def test_what_cannot_be_read_ends_with_2(
     (base / "tokenizer.json").write_text("{}")
     code, data = _xray(capsys, file, base)
     assert (code, data["error"]["code"]) == (2, "tokenizer_unreadable")
+
+
+def test_a_base_model_without_a_template_is_told(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (base / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>"}))
+    assert run(["datasets", "xray", str(_file(tmp_path, ("Hm?", "Ja."))), "--tokenizer", str(base)]) == 0
+    output = capsys.readouterr()
+    assert "has no chat template" in output.err
+    assert "Assistant:\n   [[Ja.<|end|>]]" in "\n".join(line.rstrip() for line in output.out.splitlines())
