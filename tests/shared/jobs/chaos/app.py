@@ -21,7 +21,7 @@ from tests.shared.jobs.crash.claiming import ClaimingProvider
 
 TRAINERS_URL = "FINEFLOW_CHAOS_TRAINERS_URL"
 LATE_SECONDS = 2.0
-TIMING = Timing(lease=15, step=12, poll_shortest=2, poll_longest=5, backoff_longest=5)
+TIMING = Timing(lease=15, step=12, poll_shortest=2, poll_longest=5, backoff_longest=20)
 
 
 def chaos_app() -> FastAPI:

@@ -33,6 +33,7 @@ class Place:
 
     here: children.Surroundings
     postgres: Postgres
+    front_door: Service
     functions: list[Service]
     openai_url: str
     trainers_url: str
@@ -42,20 +43,25 @@ class Place:
     own_deaths: list[str] = field(default_factory=list)
 
     async def restart_postgres(self) -> None:
-        """What `pg_ctl restart -m immediate` does: no checkpoint, no goodbye, then recovery from the log."""
+        """What `pg_ctl restart -m immediate` does: no checkpoint, no goodbye, then recovery from the log.
+
+        Everything answers again afterwards, however busy the machine is.
+        """
         child = self.running["postgres"]
         os.kill(child.pid, signal.SIGQUIT)
         await child.exited()
         self.running["postgres"] = child = Child(self.postgres.command())
         await self.postgres.wait_ready(child)
+        await ready(self.front_door)
 
     async def kill(self, service: Service) -> None:
-        """kill -9 in whatever it is doing; another takes its place."""
+        """kill -9 in whatever it is doing; another takes its place and answers."""
         child = self.running[service.name]
         self.killed.add(child.pid)
         kill_group(child.pid)
         await child.exited()
         self.running[service.name] = Child(service.command)
+        await ready(service)
 
     async def watch(self, services: list[Service]) -> None:
         """Starts again what ended by itself, until cancelled."""
@@ -85,7 +91,7 @@ async def open_place(directory: Path, functions_count: int, seconds_per_state: f
     urls = [service.health_url.rpartition("/_fake")[0] for service in vendors if service.health_url]
     front_door = children.front_door(here, listener.fileno())
     functions = [_functions(here, number, urls[1]) for number in range(functions_count)]
-    place = Place(here, postgres, functions, openai_url=f"{urls[0]}/v1", trainers_url=urls[1])
+    place = Place(here, postgres, front_door, functions, openai_url=f"{urls[0]}/v1", trainers_url=urls[1])
     try:
         await postgres.prepare()
         place.running["postgres"] = Child(postgres.command())
@@ -93,7 +99,7 @@ async def open_place(directory: Path, functions_count: int, seconds_per_state: f
         await bootstrap(postgres.url)
         for service in (front_door, *vendors, *functions):
             place.running[service.name] = Child(service.command)
-        await asyncio.gather(*map(_ready, (front_door, *vendors, *functions)))
+        await asyncio.gather(*map(ready, (front_door, *vendors, *functions)))
         watching = asyncio.create_task(place.watch([front_door, *functions]))
         yield place
         watching.cancel()
@@ -109,7 +115,8 @@ async def open_place(directory: Path, functions_count: int, seconds_per_state: f
         listener.close()
 
 
-async def _ready(service: Service) -> None:
+async def ready(service: Service) -> None:
+    """It answers. Raises TimeoutError after a minute."""
     async with asyncio.timeout(_READY_SECONDS):
         while not await is_healthy(service):
             await asyncio.sleep(0.1)

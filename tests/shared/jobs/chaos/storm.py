@@ -22,7 +22,7 @@ from tests.shared.jobs.chaos.place import Place, open_place
 FUNCTIONS = 8
 _SECONDS_PER_STATE = 1.5
 _CALL_SECONDS = 60
-_PAUSE_SECONDS = 0.3
+_PAUSE_SECONDS = 1.0
 _NOT_ENDED = (
     "select count(*) from public.training_jobs where status not in ('completed', 'failed', 'cancelled')"
 )
