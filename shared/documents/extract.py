@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shared.documents.parsing.limits import MIB, Limits
@@ -41,6 +41,7 @@ _KIND_BY_MIME_TYPE = {
 }
 _MAGIC = {b"%PDF-": ".pdf", b"PK\x03\x04": ".docx"}
 _LIMITS = Limits()
+_ROOT = str(Path(__file__).resolve().parents[2])  # sys.path may name it by an empty string
 # A child takes up to a gigabyte: a hundred uploads at once wait for each other.
 _children = asyncio.Semaphore(4)
 
@@ -120,7 +121,7 @@ async def _run_child(kind: str, content: bytes, limits: Limits) -> tuple[bytes, 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         # Nothing of our own environment: it holds keys.
-        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "LANG": "C.UTF-8"},
+        env={"PYTHONPATH": os.pathsep.join([_ROOT, *filter(None, sys.path)]), "LANG": "C.UTF-8"},
         start_new_session=True,
     )
     try:
