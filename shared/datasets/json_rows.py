@@ -40,23 +40,29 @@ def parse(text: bytes, limits: Limits) -> Any | Problem:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         return _diagnosis(text, error)
-    keys = _count(value)
+    keys, has_number = _count(value)
     if keys > limits.keys:
         hint = "Leave out the columns that no training needs."
         return Problem("too_many_keys", f"{keys:,} keys; a row may have {limits.keys:,}.", hint)
-    return _hidden(text, keys) or value
+    return _hidden(text, keys, has_number) or value
 
 
-def _count(value: Any) -> int:
-    """How many keys all objects of the value have together."""
-    if type(value) is dict:
-        return len(value) + sum(_count(item) for item in value.values() if type(item) is not str)
-    if type(value) is list:
-        return sum(_count(item) for item in value if type(item) is not str)
-    return 0
+def _count(value: object) -> tuple[int, bool]:
+    """How many keys all objects of the value have together, and whether there is a number in it."""
+    keys, has_number, todo = 0, False, [value]
+    while todo:
+        item = todo.pop()
+        if type(item) is dict:
+            keys += len(item)
+            todo.extend([held for held in item.values() if type(held) is not str])
+        elif type(item) is list:
+            todo.extend([held for held in item if type(held) is not str])
+        elif type(item) is int or type(item) is float:
+            has_number = True
+    return keys, has_number
 
 
-def _hidden(text: bytes, keys: int) -> Problem | None:
+def _hidden(text: bytes, keys: int, has_number: bool) -> Problem | None:
     """A problem that parsers let pass; None when there is none."""
     is_plain = (
         text.count(b'":') == keys
@@ -65,7 +71,7 @@ def _hidden(text: bytes, keys: int) -> Problem | None:
         and b"\n:" not in text
         and b"\r:" not in text
         and b"\\u0000" not in text
-        and not _LONG_DIGITS.search(text)
+        and not (has_number and _LONG_DIGITS.search(text))
     )
     return None if is_plain else scan(text)
 

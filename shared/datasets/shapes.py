@@ -49,7 +49,11 @@ class Shape:
         """What was changed in reading the row: rules and messages."""
         if self.name == "alpaca" and row.get("input"):
             yield "input_joined", "instruction and input became one message, with an empty line between."
-        if any(isinstance(m, dict) and m.get("role") == "developer" for m in row.get("messages") or ()):
+        given = row.get("input")
+        asked = given.get("messages") if isinstance(given, dict) else None
+        lists = [asked, *(row.get(column) for column in ("messages", "conversations", "prompt", "chosen"))]
+        turns = (turn for one in lists if isinstance(one, list) for turn in one if isinstance(turn, dict))
+        if any("developer" in (turn.get("role"), turn.get("from")) for turn in turns):
             yield "developer_role", "The role developer became system."
 
 

@@ -27,6 +27,7 @@ _ROLES: dict[str, Role] = {
     **{name: "assistant" for name in ("assistant", "gpt", "chatgpt", "bot", "model")},
     **{name: "tool" for name in ("tool", "observation")},
 }
+_PLAIN_KEYS = {"role", "content"}
 _MESSAGE_KEYS = {"role", "from", "content", "value", "tool_calls", "tool_call_id", "name", "weight"}
 _CHATML_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>\n?", re.DOTALL)
 
@@ -38,7 +39,19 @@ def messages_of(value: object, column: str) -> tuple[Message, ...]:
         raise NotRead("not_a_list", f"{column} is {kind_of(value)}, not a list of messages.", hint)
     if not value:
         raise NotRead("no_messages", f"{column} is empty.", "Take the row out.")
-    return tuple(message_of(item, f"{column}[{place}]") for place, item in enumerate(value))
+    return tuple(
+        _plain_message(item) or message_of(item, f"{column}[{place}]") for place, item in enumerate(value)
+    )
+
+
+def _plain_message(item: object) -> Message | None:
+    """The message of role and content alone, which nearly all are; None for all else."""
+    if not isinstance(item, dict) or item.keys() != _PLAIN_KEYS:
+        return None
+    said, content = item["role"], item["content"]
+    if not isinstance(said, str) or not isinstance(content, str) or said not in _ROLES:
+        return None
+    return Message(_ROLES[said], content)
 
 
 def message_of(item: object, where: str) -> Message:

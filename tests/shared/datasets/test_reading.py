@@ -203,3 +203,10 @@ def test_what_is_changed_in_reading_is_said(tmp_path: Path) -> None:
     assert outcome(file(tmp_path, json.dumps(alpaca))) == ([1], [("input_joined", 1)])
     developer = {"messages": [{"role": "developer", "content": "S."}, *CHAT]}
     assert outcome(file(tmp_path, json.dumps(developer))) == ([1], [("developer_role", 1)])
+
+
+@pytest.mark.parametrize("value", [5, "text", None, True, {}, [1], [[]], [None]])
+def test_a_column_of_another_format_is_only_kept(value: object, tmp_path: Path) -> None:
+    row = {"question": "Q?", "answer": "A.", "input": value, "prompt": value, "chosen": value}
+    (read,) = read_examples(file(tmp_path, json.dumps(row)))
+    assert read == Example((USER, ANSWER), metadata={"input": value, "prompt": value, "chosen": value})
