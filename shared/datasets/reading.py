@@ -38,7 +38,7 @@ _REFUSED = (  # how a file begins, what that is, what to do
     (b"\xff\xfe", "not_utf8", "UTF-16", "Save it as UTF-8."),
     (b"\xfe\xff", "not_utf8", "UTF-16", "Save it as UTF-8."),
 )
-UNREADABLE = {"unreadable", "compressed", "not_text", "not_utf8", "file_too_large"}
+UNREADABLE = {"unreadable", "compressed", "not_text", "not_utf8", "csv", "file_too_large"}
 
 Parsed = tuple[int, dict[str, Any]]  # the number of the line that it begins on, the row
 
@@ -101,6 +101,8 @@ class Reading:
         if size > self.limits.file_bytes:
             message = f"{size:,} bytes; a file may have {self.limits.file_bytes:,}."
             return self._found("file_too_large", message, "Split it.")
+        if self.path.suffix.casefold() in (".csv", ".tsv"):
+            return self._found("csv", "Tables of CSV are not read.", "Write it as JSONL first.")
         stream.seek(0)
         start = stream.read(8)
         stream.seek(0)

@@ -87,6 +87,7 @@ def test_objects_over_several_lines(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_or_too_large_is_not_read(tmp_path: Path) -> None:
     assert outcome(tmp_path / "none.jsonl") == ([], [("unreadable", None)])
     assert outcome(tmp_path) == ([], [("unreadable", None)])
+    assert outcome(file(tmp_path, "a,b\n", "rows.csv")) == ([], [("csv", None)])
     assert outcome(file(tmp_path, GOOD), Limits(file_bytes=20)) == ([], [("file_too_large", None)])
 
 
