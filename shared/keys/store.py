@@ -33,9 +33,7 @@ class OpenedKey:
 
     api_key: SecretStr
     base_url: str | None = None  # None: the vendor's own address
-    updated_at: str = (
-        ""  # when the user set it (column set_at): says which key was opened, should it be replaced
-    )
+    set_at: str = ""  # when the user set it: says which key was opened, should it be replaced
 
     def __post_init__(self) -> None:
         remember_secret(self.api_key)
@@ -123,7 +121,7 @@ class KeyStore:
     ) -> bool:
         """The provider has just taken this key. False: the user has replaced or deleted it meanwhile."""
         query = self._db.table("user_api_keys").update(_accepted(account, permissions))
-        query = query.eq("user_id", str(user_id)).eq("provider", provider).eq("set_at", opened.updated_at)
+        query = query.eq("user_id", str(user_id)).eq("provider", provider).eq("set_at", opened.set_at)
         return bool((await self._db.run(query)).data)
 
     async def mark_invalid(
@@ -134,7 +132,7 @@ class KeyStore:
             "mark_api_key_invalid",
             user_id=str(user_id),
             provider=provider,
-            set_at=opened.updated_at,
+            set_at=opened.set_at,
             reason=str(redact(reason))[:500],
         )
         return marked

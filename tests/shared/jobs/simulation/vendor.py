@@ -212,7 +212,7 @@ class Client:
 
     async def _read(self, job_id: str, key: OpenedKey | None) -> None:
         await self._travel(job_id)
-        if key is not None and key.updated_at in self.revoked:
+        if key is not None and key.set_at in self.revoked:
             raise ProviderKeyInvalid("The key was revoked.")
         if self.process.faults.strikes("busy", job_id, chance=self.process.faults.rates.busy / 4):
             raise ProviderBusy("429", retry_after_seconds=5)

@@ -91,13 +91,13 @@ class _Keys:
     async def open(self, user_id: UUID, provider: KeyProvider) -> OpenedKey | None:
         if self.current(user_id) in self.invalid:
             raise ProviderKeyInvalid("The key was revoked.")
-        return OpenedKey(SecretStr("sk"), updated_at=self.current(user_id))
+        return OpenedKey(SecretStr("sk"), set_at=self.current(user_id))
 
     async def mark_invalid(
         self, user_id: UUID, provider: KeyProvider, opened: OpenedKey, reason: str
     ) -> bool:
-        if opened.updated_at == self.current(user_id):
-            self.invalid.add(opened.updated_at)
+        if opened.set_at == self.current(user_id):
+            self.invalid.add(opened.set_at)
         return True
 
 
