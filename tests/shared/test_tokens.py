@@ -8,13 +8,16 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from shared import tokens
+from shared.log import logger
 
 TEXT = "The tower has 187 steps, and the lamp turns once every 24 seconds.\n" * 20
 
 
 @pytest.fixture(autouse=True)
-def forget():
+def forget(monkeypatch):
     tokens._vocabulary.cache_clear()
+    # One that was used keeps the configuration of that moment, which another test may have changed since.
+    monkeypatch.setattr(tokens, "_log", logger("tokens"))
     yield
     tokens._vocabulary.cache_clear()
 

@@ -126,16 +126,17 @@ async def test_html_may_nest_deep_and_stay_open() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "code"),
+    ("limits", "codes"),
     [
-        ({"wall_seconds": 0.05}, "document_unreadable"),
-        ({"memory_bytes": 40 * MIB}, "document_unreadable"),  # too little for Python itself
-        ({"text_bytes": 1000}, "document_too_large"),
-        ({"pages": 2}, "document_too_large"),
+        ({"wall_seconds": 0.05}, {"document_unreadable"}),
+        # Too little for Python itself: it says so, or dies before it can, by what it was about to do.
+        ({"memory_bytes": 40 * MIB}, {"document_too_large", "document_unreadable"}),
+        ({"text_bytes": 1000}, {"document_too_large"}),
+        ({"pages": 2}, {"document_too_large"}),
     ],
 )
-async def test_each_limit_holds(limits: dict[str, float], code: str) -> None:
-    assert (await refusal(LAMP, "a.pdf", **limits)).code == code
+async def test_each_limit_holds(limits: dict[str, float], codes: set[str]) -> None:
+    assert (await refusal(LAMP, "a.pdf", **limits)).code in codes
 
 
 async def test_a_file_that_takes_all_its_seconds_is_ended() -> None:
