@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
 Role = Literal["system", "user", "assistant", "tool"]
-Kind = Literal["sft", "preference"]
+Kind = Literal["sft", "preference", "kto"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Message:
                 said[key] = value
         return said
 
+    @classmethod
+    def from_dict(cls, said: dict[str, Any]) -> Self:
+        """The turn that `as_dict` gave."""
+        return cls(**{**said, "tool_calls": tuple(said.get("tool_calls", ()))})
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -48,11 +53,15 @@ class Pair:
     review_status: str = "pending"
     kind: Kind = "sft"
     rejected: str | None = None  # the worse last answer; set for kind 'preference'
+    is_desirable: bool | None = None  # whether the answer is a good one; set for kind 'kto'
+    tools: tuple[dict[str, Any], ...] = field(default=(), hash=False)  # as OpenAI defines them
+    metadata: dict[str, Any] = field(default_factory=dict, hash=False)  # columns that belong to no turn
 
     # The columns that `from_row` reads.
     COLUMNS: ClassVar[str] = (
         "id,created_at,ordinal,messages,system_message,user_message,assistant_message,"
-        "rejected_message,kind,token_count,quality_score,grounding_score,is_valid,issues,review_status"
+        "rejected_message,kind,is_desirable,tools,metadata,token_count,quality_score,grounding_score,is_valid,"
+        "issues,review_status"
     )
 
     @classmethod
@@ -71,6 +80,9 @@ class Pair:
             review_status=row["review_status"],
             kind=row["kind"],
             rejected=row["rejected_message"],
+            is_desirable=row["is_desirable"],
+            tools=tuple(row["tools"] or ()),
+            metadata=row["metadata"],
         )
 
     @property
@@ -102,7 +114,7 @@ class Pair:
 
 def _messages(row: dict[str, Any]) -> tuple[Message, ...]:
     if row["messages"] is not None:
-        return tuple(Message(item["role"], item["content"]) for item in row["messages"])
+        return tuple(Message.from_dict(item) for item in row["messages"])
     messages = [Message("user", row["user_message"]), Message("assistant", row["assistant_message"])]
     if row["system_message"]:
         messages.insert(0, Message("system", row["system_message"]))
