@@ -78,7 +78,12 @@ async def _create(request: GenerateDataset, context: Context) -> Row:
         raise InvalidRequest("Give projectId and datasetName; datasetId is for row events.")
     await context.require_role(request.project_id, "editor")
     generator = await _generator(
-        request.generation, request.mode, request.system_prompt, context.user_id, context
+        request.generation,
+        request.mode,
+        request.system_prompt,
+        request.project_id,
+        context.user_id,
+        context,
     )
     await generator.close()
     documents = await ready_documents(context.user_db, request.project_id, request.document_ids)
@@ -113,20 +118,27 @@ async def _work(request: GenerateDataset, context: Context) -> Row:
         return dataset
     owner = UUID(dataset["created_by"]) if dataset["created_by"] else None
     generation = Generation.model_validate(dataset["generation"])
+    project_id = UUID(dataset["project_id"])
     return await work_on_dataset(
         context.service_db,
         dataset,
-        lambda: _generator(generation, dataset["mode"], dataset["system_prompt"], owner, context),
+        lambda: _generator(generation, dataset["mode"], dataset["system_prompt"], project_id, owner, context),
     )
 
 
 async def _generator(
-    generation: Generation, mode: Mode, system_prompt: str | None, user_id: UUID | None, context: Context
+    generation: Generation,
+    mode: Mode,
+    system_prompt: str | None,
+    project_id: UUID,
+    user_id: UUID | None,
+    context: Context,
 ) -> Generator:
     return await open_generator(
         generation,
         mode,
         system_prompt,
+        project_id=project_id,
         user_id=user_id,
         keys=context.services.keys,
         settings=context.settings,

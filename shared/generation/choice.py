@@ -12,6 +12,7 @@ from shared.errors import InvalidRequest
 from shared.generation.extractive.generator import ExtractiveGenerator
 from shared.generation.language_model import LanguageModelGenerator
 from shared.generation.source import Generator, Mode
+from shared.keys.crypto import derive
 from shared.keys.store import KeyStore
 from shared.llm.base import ChatModel
 from shared.llm.gemini import Gemini
@@ -43,6 +44,7 @@ async def open_generator(
     mode: Mode,
     system_prompt: str | None,
     *,
+    project_id: UUID,
     user_id: UUID | None,
     keys: KeyStore,
     settings: Settings,
@@ -54,9 +56,9 @@ async def open_generator(
     if generation.generator == "extractive":
         return ExtractiveGenerator(mode)
     open_model = _gemini if generation.generator == "gemini" else _openai_compatible
-    return LanguageModelGenerator(
-        await open_model(generation.model, user_id, keys, settings), mode, system_prompt
-    )
+    model = await open_model(generation.model, user_id, keys, settings)
+    secret = derive(settings.api_key_encryption_secret, f"prompt-marks/{project_id}")
+    return LanguageModelGenerator(model, mode, system_prompt, secret)
 
 
 async def _gemini(model: str | None, user_id: UUID | None, keys: KeyStore, settings: Settings) -> ChatModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import secrets
 from pathlib import Path
@@ -60,12 +61,18 @@ class _Example(BaseModel):
 
 
 class LanguageModelGenerator:
-    """Asks a chat model for pairs. What the chunk says stays data: fenced, in the user's turn."""
+    """Asks a chat model for pairs. What the chunk says stays data: fenced, in the user's turn.
 
-    def __init__(self, model: ChatModel, mode: Mode, system_prompt: str | None) -> None:
+    `secret` makes the marks in its prompts: with the same one the same chunk gets the same prompt again.
+    """
+
+    def __init__(
+        self, model: ChatModel, mode: Mode, system_prompt: str | None, secret: bytes | None = None
+    ) -> None:
         self._model = model
         self._mode = mode
         self._system_prompt = system_prompt
+        self._secret = secret or secrets.token_bytes(32)
 
     @property
     def name(self) -> str:
@@ -78,7 +85,7 @@ class LanguageModelGenerator:
         return hashlib.sha256("\0".join(map(_prompt, files)).encode()).hexdigest()[:16]
 
     async def draft(self, chunk: SourceChunk, count: int, is_known: IsKnown) -> Drafts:
-        canary = secrets.token_hex(8)
+        canary = self._mark("canary", chunk)
         answer = await self._model.complete(self._turns(chunk, count, canary), json_schema=SCHEMA)
         drafts, refused = read_answer(answer.text, chunk, count, canary)
         return Drafts(drafts, refused, answer.prompt_tokens, answer.completion_tokens)
@@ -94,11 +101,17 @@ class LanguageModelGenerator:
             style=style if self._system_prompt else "",
             canary=canary,
         )
-        # The fence cannot be closed from inside: nobody knows its id when the document is written.
+        # The fence cannot be closed from inside: its id depends on all that is in it, and on our secret.
         source = Template(_prompt("source")).substitute(
-            section=" > ".join(chunk.heading_path), content=chunk.content, fence=secrets.token_hex(8)
+            section=" > ".join(chunk.heading_path), content=chunk.content, fence=self._mark("fence", chunk)
         )
         return [Turn("system", rules), Turn("user", source)]
+
+    def _mark(self, purpose: str, chunk: SourceChunk) -> str:
+        """Sixteen digits that nobody else can tell: equal for an equal chunk, so that an answer that was paid
+        for is found again; others for another `variant` of it."""
+        about = f"{purpose}\0{chunk.variant}\0{chunk.content}"
+        return hmac.new(self._secret, about.encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def read_answer(text: str, chunk: SourceChunk, count: int, canary: str) -> tuple[list[Draft], int]:

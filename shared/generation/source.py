@@ -19,10 +19,11 @@ class SourceChunk:
     content: str
     char_start: int
     heading_path: tuple[str, ...] = ()
+    variant: int = 0  # how often a model's answer about it was of no use: each time it is asked anew
 
     @classmethod
     def from_row(cls, row: Row) -> SourceChunk:
-        return cls(row["content"], row["char_start"], tuple(row["heading_path"]))
+        return cls(row["content"], row["char_start"], tuple(row["heading_path"]), row.get("variant", 0))
 
 
 @dataclass(frozen=True)

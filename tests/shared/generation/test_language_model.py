@@ -1,5 +1,6 @@
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,22 @@ async def test_the_chunk_is_fenced_in_the_users_turn() -> None:
     assert len(fence) == 16
     assert user.content.rstrip().endswith(f'{evil.content}\n</source id="{fence}">')
     assert model.canary not in user.content
+
+
+async def test_the_same_chunk_gets_the_same_prompt_and_nothing_else_does() -> None:
+    async def prompt(secret: bytes, chunk: SourceChunk) -> str:
+        model = ScriptedModel(said(GOOD))
+        await LanguageModelGenerator(model, "qa", None, secret).draft(chunk, 3, lambda question: False)
+        fence = model.turns[1].content.split('<source id="')[1].split('"')[0]
+        assert model.canary != fence
+        return f"{model.canary} {fence}"
+
+    first = await prompt(b"ours", CHUNK)
+    assert await prompt(b"ours", CHUNK) == first
+    changed = [replace(CHUNK, variant=1), replace(CHUNK, content="x")]
+    others = [await prompt(b"theirs", CHUNK), *[await prompt(b"ours", chunk) for chunk in changed]]
+    seen = {mark for other in others for mark in other.split()}
+    assert len(seen | set(first.split())) == 8
 
 
 @pytest.mark.parametrize(
