@@ -15,7 +15,7 @@ from cli.screen.output import Result
 app = typer.Typer()
 
 Format = Literal[
-    "openai", "prompt_completion", "alpaca", "sharegpt", "chatml", "question_answer",
+    "openai", "anthropic", "prompt_completion", "alpaca", "sharegpt", "chatml", "question_answer",
     "dpo", "openai_preference", "sharegpt_preference", "kto",
 ]  # fmt: skip
 Mapping = Annotated[

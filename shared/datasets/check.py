@@ -11,7 +11,7 @@ from typing import Any
 from shared.datasets.examples import Example
 from shared.datasets.findings import Finding, Severity
 from shared.datasets.limits import Limits
-from shared.datasets.model import Message
+from shared.datasets.model import takes_turns
 from shared.datasets.reading import UNREADABLE, Detected, Reading
 
 LISTED_A_RULE = 20
@@ -114,26 +114,11 @@ def _about(example: Example, file: str) -> Iterator[Finding]:
         yield found("no_answer", "The assistant has not the last word.", hint)
     if any(message.role == "system" for message in messages[1:]):
         yield found("system_not_first", "A system message stands after the first.", "Put it first.")
-    elif not _takes_turns(messages):
+    elif not takes_turns(messages):
         hint = "The user begins, then both take turns; calls of tools and their results may stand between."
         yield found("turn_order", "User and assistant do not take turns.", hint)
     if example.rejected is not None and example.rejected[-1:] == messages[-1:]:
         yield found("same_ends", "The better and the worse answer are the same.", "Take the row out.")
-
-
-def _takes_turns(messages: tuple[Message, ...]) -> bool:
-    """Whether a user begins and no role speaks twice in a row; results of tools follow calls."""
-    before = "system"
-    for message in messages:
-        role = message.role
-        if role == "user" and before not in ("system", "assistant"):
-            return False
-        if role == "assistant" and before not in ("user", "tool"):
-            return False
-        if role == "tool" and before not in ("assistant", "tool"):
-            return False
-        before = role
-    return True
 
 
 def _repeated(example: Example, file: str, first_lines: dict[int, int]) -> Iterator[Finding]:

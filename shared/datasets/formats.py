@@ -1,35 +1,28 @@
-"""One pair in the shape that a trainer of each kind reads. One JSON object a line.
+"""Pairs of the stack as the rows of a training file.
 
-openai     {"messages": [{"role", "content"}, ...]}
-anthropic  {"prompt": "<system>\n\nHuman: ...\n\nAssistant:", "completion": " ..."}
-alpaca     {"instruction", "input", "output"}, and "system" and "history" where a pair has them
-sharegpt   {"conversations": [{"from": "system" | "human" | "gpt", "value"}, ...]}
-chatml     {"text": "<|im_start|>role\ncontent<|im_end|>\n..."}
+How a row is written is told by `writing`, the same for pairs and for rows of files; here a pair that cannot
+be written is refused by its id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
-import orjson
-
-from shared.datasets.model import Message, Pair
+from shared.datasets import writing
+from shared.datasets.model import Pair
+from shared.datasets.writing import NotHeld, line_of, row_of
 from shared.errors import InvalidRequest
 
-Format = Literal["openai", "anthropic", "alpaca", "sharegpt", "chatml"]
+Format = Literal["openai", "anthropic", "alpaca", "sharegpt", "chatml"]  # that a dataset may be made in
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-# Words that part the turns where a format is plain text. Inside a message they would forge a turn.
-TURN_MARKERS: dict[Format, tuple[str, ...]] = {
-    "anthropic": ("\n\nHuman:", "\n\nAssistant:"),
-    "chatml": ("<|im_start|>", "<|im_end|>"),
-}
-_SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
 
+def record(pair: Pair, format: str) -> dict[str, Any]:
+    """The pair as one object of this format, any of `writing.FORMATS`. Its own columns are left out.
 
-def record(pair: Pair, format: Format) -> dict[str, Any]:
-    """The pair as one object of this format. Raises InvalidRequest when it cannot be said in it."""
+    Raises InvalidRequest when the format cannot hold the pair.
+    """
     _require_turns(pair)
     marker = turn_marker_in(pair, format)
     if marker is not None:
@@ -39,7 +32,15 @@ def record(pair: Pair, format: Format) -> dict[str, Any]:
             code="turn_marker_in_pair",
             details={"pairId": str(pair.id)},
         )
-    return _WRITERS[format](pair)
+    try:
+        return row_of(pair.as_example(), format)
+    except NotHeld as reason:
+        raise InvalidRequest(
+            f"{format} cannot hold pair {pair.id}: it has {reason}. "
+            "Choose another format, or edit or reject the pair.",
+            code="not_held",
+            details={"pairId": str(pair.id)},
+        ) from None
 
 
 def preference(pair: Pair) -> dict[str, Any]:
@@ -48,35 +49,28 @@ def preference(pair: Pair) -> dict[str, Any]:
     Raises InvalidRequest for a pair that has no worse end. The format:
     developers.openai.com/api/docs/guides/direct-preference-optimization, 2026-11-21.
     """
-    _require_turns(pair)
     if pair.rejected is None:
         raise InvalidRequest(
             f"Pair {pair.id} has no rejected answer to learn from. Add one, or use another method.",
             code="rejected_message_missing",
             details={"pairId": str(pair.id)},
         )
-    *before, better = (message.as_dict() for message in pair.messages)
-    return {
-        "input": {"messages": before},
-        "preferred_output": [better],
-        "non_preferred_output": [{"role": "assistant", "content": pair.rejected}],
-    }
+    return record(pair, "openai_preference")
 
 
-def turn_marker_in(pair: Pair, format: Format) -> str | None:
+def turn_marker_in(pair: Pair, format: str) -> str | None:
     """The first marker of this format that stands inside a message; None when there is none."""
-    markers = TURN_MARKERS.get(format, ())
-    return next((mark for mark in markers for message in pair.messages if mark in message.content), None)
+    return writing.turn_marker_in(pair.as_example(), format)
 
 
-def jsonl(pairs: Iterable[Pair], format: Format) -> bytes:
+def jsonl(pairs: Iterable[Pair], format: str) -> bytes:
     """UTF-8, one line a pair, in the order given. Equal pairs give equal bytes."""
     return lines(record(pair, format) for pair in pairs)
 
 
 def lines(records: Iterable[dict[str, Any]]) -> bytes:
     """UTF-8, one line a record."""
-    return b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in records)
+    return b"".join(map(line_of, records))
 
 
 def _require_turns(pair: Pair) -> None:
@@ -86,48 +80,3 @@ def _require_turns(pair: Pair) -> None:
             code="turn_order",
             details={"pairId": str(pair.id)},
         )
-
-
-def _openai(pair: Pair) -> dict[str, Any]:
-    return {"messages": [message.as_dict() for message in pair.messages]}
-
-
-def _anthropic(pair: Pair) -> dict[str, Any]:
-    names = {"user": "Human", "assistant": "Assistant"}
-    before = "".join(f"\n\n{names[turn.role]}: {turn.content}" for turn in pair.turns[:-1])
-    return {
-        "prompt": f"{pair.system or ''}{before}\n\nAssistant:",
-        "completion": f" {pair.turns[-1].content}",
-    }
-
-
-def _alpaca(pair: Pair) -> dict[str, Any]:
-    *earlier, question, answer = pair.turns
-    row: dict[str, Any] = {"instruction": question.content, "input": "", "output": answer.content}
-    if pair.system:
-        row["system"] = pair.system
-    if earlier:
-        row["history"] = [
-            [asked.content, said.content] for asked, said in zip(earlier[::2], earlier[1::2], strict=True)
-        ]
-    return row
-
-
-def _sharegpt(pair: Pair) -> dict[str, Any]:
-    return {"conversations": [{"from": _SHAREGPT_ROLES[m.role], "value": m.content} for m in pair.messages]}
-
-
-def _chatml(pair: Pair) -> dict[str, Any]:
-    def turn(message: Message) -> str:
-        return f"<|im_start|>{message.role}\n{message.content}<|im_end|>\n"
-
-    return {"text": "".join(map(turn, pair.messages))}
-
-
-_WRITERS: dict[Format, Callable[[Pair], dict[str, Any]]] = {
-    "openai": _openai,
-    "anthropic": _anthropic,
-    "alpaca": _alpaca,
-    "sharegpt": _sharegpt,
-    "chatml": _chatml,
-}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from shared.datasets.examples import Example
 
 Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["sft", "preference", "kto"]
@@ -103,13 +107,38 @@ class Pair:
     @property
     def alternates(self) -> bool:
         """Whether user and assistant take turns, the user begins and the assistant has the last word."""
-        roles = [message.role for message in self.turns]
-        return len(roles) >= 2 and roles == ["user", "assistant"] * (len(roles) // 2)
+        turns = self.turns
+        return len(turns) >= 2 and takes_turns(turns) and turns[-1].role == "assistant"
 
     @property
     def question(self) -> str:
         """The first thing that the user says; empty when the user says nothing."""
         return next((message.content for message in self.messages if message.role == "user"), "")
+
+    def as_example(self) -> Example:
+        """The pair as it would stand in a file, on no line of it."""
+        from shared.datasets.examples import Example  # which knows of messages, as this module does not of it
+
+        rejected = None if self.rejected is None else (Message("assistant", self.rejected),)
+        return Example(self.messages, rejected, self.is_desirable, self.tools, self.metadata)
+
+
+def takes_turns(messages: Sequence[Message]) -> bool:
+    """Whether a user begins and no role speaks twice in a row; results of tools follow calls.
+
+    A system message may stand before all others.
+    """
+    before = "system"
+    for message in messages:
+        role = message.role
+        if role == "user" and before not in ("system", "assistant"):
+            return False
+        if role == "assistant" and before not in ("user", "tool"):
+            return False
+        if role == "tool" and before not in ("assistant", "tool"):
+            return False
+        before = role
+    return True
 
 
 def _messages(row: dict[str, Any]) -> tuple[Message, ...]:

@@ -35,7 +35,7 @@ def _respelled(row: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]] | No
     """A format whose columns are all there, but written in another case or with blanks."""
     plain = {column.strip().casefold(): column for column in row}
     for shape in SHAPES:
-        if shape.needs <= plain.keys() and shape.name != "chatml":
+        if shape.needs <= plain.keys() and shape.mark is None:
             return shape.name, [(name, plain[name]) for name in sorted(shape.needs) if plain[name] != name]
     return None
 

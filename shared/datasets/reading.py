@@ -173,7 +173,7 @@ class Reading:
         if not shapes:
             return None
         shape, times = Counter(shapes).most_common(1)[0]
-        columns = ", ".join(sorted(shape.needs))
+        columns = ", ".join(sorted(shape.needs)) + (f" with {shape.mark[0]}" if shape.mark else "")
         evidence = f"{columns} in {times:,} of the first {len(rows):,} rows"
         self.detected = Detected(shape.name, evidence)
         return shape

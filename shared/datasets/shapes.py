@@ -14,7 +14,9 @@ from shared.datasets.examples import Example
 from shared.datasets.model import Message
 from shared.datasets.turns import (
     NotRead,
+    anthropic_turns,
     chatml_turns,
+    is_anthropic_prompt,
     kind_of,
     message_of,
     messages_of,
@@ -29,12 +31,16 @@ Turns = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Shape:
-    """A format: the columns that make it, those that it may have, and how a row of it is read."""
+    """A format: the columns that make it, those that it may have, and how a row of it is read.
+
+    mark: what its columns say besides, where others have the same columns: in words, and whether a row does.
+    """
 
     name: str
     needs: frozenset[str]
     may_have: frozenset[str]
     read: Callable[[Row], tuple[Turns, Turns | None, bool | None]]
+    mark: tuple[str, Callable[[Mapping[str, Any]], bool]] | None = None
 
     def example(self, row: Row, line: int) -> Example:
         """The row's example. Raises NotRead."""
@@ -61,7 +67,7 @@ def shape_of(row: Mapping[str, Any]) -> Shape | None:
     """The shape whose columns the row has; None when it has those of none."""
     columns = row.keys()
     for shape in SHAPES:
-        if shape.needs <= columns and (shape.name != "chatml" or "<|im_start|>" in str(row["text"])):
+        if shape.needs <= columns and (shape.mark is None or shape.mark[1](row)):
             return shape
     return None
 
@@ -105,6 +111,10 @@ def _chatml(row: Row) -> tuple[Turns, None, None]:
 def _question_answer(row: Row) -> tuple[Turns, None, None]:
     asked, answer = text_of(row["question"], "question"), text_of(row["answer"], "answer")
     return (*_system(row), Message("user", asked), Message("assistant", answer)), None, None
+
+
+def _anthropic(row: Row) -> tuple[Turns, None, None]:
+    return anthropic_turns(row["prompt"], text_of(row["completion"], "completion")), None, None
 
 
 def _prompt_completion(row: Row) -> tuple[Turns, None, None]:
@@ -175,7 +185,13 @@ def _end_after(prompt: Turns, end: Turns, column: str) -> Turns:
 
 
 def _shape(name: str, read: Callable[[Row], Any], needs: str, may_have: str = "") -> Shape:
-    return Shape(name, frozenset(needs.split()), frozenset(may_have.split()), read)
+    return Shape(name, frozenset(needs.split()), frozenset(may_have.split()), read, _MARKS.get(name))
+
+
+_MARKS = {
+    "anthropic": ("turns of Human and Assistant", lambda row: is_anthropic_prompt(row["prompt"])),
+    "chatml": ("turns of ChatML", lambda row: "<|im_start|>" in str(row["text"])),
+}
 
 
 SHAPES: tuple[Shape, ...] = (
@@ -185,6 +201,7 @@ SHAPES: tuple[Shape, ...] = (
     _shape("openai", _openai, "messages", "tools"),
     _shape("sharegpt", _sharegpt, "conversations", "system tools"),
     _shape("kto", _kto, "prompt completion label", "tools"),
+    _shape("anthropic", _anthropic, "prompt completion"),
     _shape("prompt_completion", _prompt_completion, "prompt completion", "tools"),
     _shape("alpaca", _alpaca, "instruction output", "input system history"),
     _shape("question_answer", _question_answer, "question answer", "system"),

@@ -29,6 +29,9 @@ _ROLES: dict[str, Role] = {
 }
 _PLAIN_KEYS = {"role", "content"}
 _MESSAGE_KEYS = {"role", "from", "content", "value", "tool_calls", "tool_call_id", "name", "weight"}
+# What begins a turn in Anthropic's text completions, where prompts end with the assistant's, still empty.
+_HUMAN, _ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
+_ANTHROPIC_MARK = re.compile(f"({_HUMAN}|{_ASSISTANT})")
 _CHATML_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>\n?", re.DOTALL)
 
 
@@ -92,6 +95,26 @@ def chatml_turns(text: str) -> tuple[Message, ...]:
         hint = "Every turn is <|im_start|>role, a newline, its text and <|im_end|>."
         raise NotRead("chatml_syntax", f"From character {end + 1} the text is no ChatML turn.", hint)
     return tuple(turns)
+
+
+def is_anthropic_prompt(value: object) -> bool:
+    """Whether this is text with turns in it that asks for the assistant's next one."""
+    return isinstance(value, str) and _HUMAN in value and value.endswith(_ASSISTANT)
+
+
+def anthropic_turns(prompt: str, completion: str) -> tuple[Message, ...]:
+    """The turns of such a prompt and the answer to it; text before the first is the system message.
+
+    One blank after a mark belongs to the mark. Raises NotRead.
+    """
+    if _ANTHROPIC_MARK.search(completion):
+        hint = "A completion is one answer; put earlier turns into the prompt."
+        raise NotRead("anthropic_syntax", "completion has the mark of another turn in it.", hint)
+    system, *turns = _ANTHROPIC_MARK.split(prompt)
+    messages = [Message("system", system)] if system else []
+    for mark, said in zip(turns[::2], [*turns[1:-1:2], completion], strict=True):
+        messages.append(Message("user" if mark == _HUMAN else "assistant", said.removeprefix(" ")))
+    return tuple(messages)
 
 
 def text_of(value: object, column: str) -> str:

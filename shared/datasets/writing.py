@@ -13,11 +13,15 @@ import orjson
 from shared.datasets.examples import Example
 from shared.datasets.model import Message
 from shared.datasets.shapes import SHAPES, shape_of
-from shared.datasets.turns import plain
+from shared.datasets.turns import is_anthropic_prompt, plain
 
 FORMATS = tuple(shape.name for shape in SHAPES)
 _SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
-_MARKERS = ("<|im_start|>", "<|im_end|>")
+# Words that part the turns where a format is plain text. Inside a message they would forge a turn.
+TURN_MARKERS = {
+    "anthropic": ("\n\nHuman:", "\n\nAssistant:"),
+    "chatml": ("<|im_start|>", "<|im_end|>"),
+}
 
 Row = dict[str, Any]
 Turns = Sequence[Message]
@@ -45,6 +49,12 @@ def row_of(example: Example, format: str, *, with_metadata: bool = False) -> Row
     return row
 
 
+def turn_marker_in(example: Example, format: str) -> str | None:
+    """The first marker of this format that stands inside a message; None when there is none."""
+    markers = TURN_MARKERS.get(format, ())
+    return next((mark for mark in markers for turn in example.messages if mark in turn.content), None)
+
+
 def _openai(example: Example) -> Row:
     _only(example)
     return {"messages": _dicts(example.messages)} | _tools(example)
@@ -53,6 +63,14 @@ def _openai(example: Example) -> Row:
 def _sharegpt(example: Example) -> Row:
     _only(example)
     return {"conversations": [_sharegpt_turn(turn) for turn in example.messages]} | _tools(example)
+
+
+def _anthropic(example: Example) -> Row:
+    system, turns = _system_and_turns(example)
+    _no_turn_marker(example, "anthropic")
+    names = {"user": "Human", "assistant": "Assistant"}
+    before = "".join(f"\n\n{names[turn.role]}: {turn.content}" for turn in turns[:-1])
+    return {"prompt": f"{system or ''}{before}\n\nAssistant:", "completion": f" {turns[-1].content}"}
 
 
 def _prompt_completion(example: Example) -> Row:
@@ -114,9 +132,13 @@ def _chatml(example: Example) -> Row:
     _only(example)
     _plain(example.messages)
     _no_tools(example)
-    if any(mark in turn.content for turn in example.messages for mark in _MARKERS):
-        raise NotHeld("a marker of ChatML within a message")
+    _no_turn_marker(example, "chatml")
     return {"text": "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in example.messages)}
+
+
+def _no_turn_marker(example: Example, format: str) -> None:
+    if marker := turn_marker_in(example, format):
+        raise NotHeld(f"{marker.strip()!r} within a message, which begins a turn in {format}")
 
 
 def _only(example: Example, *, label: bool = False, rejected: bool = False) -> None:
@@ -141,7 +163,7 @@ def _prompt_and(example: Example, **ends: Turns) -> Row:
         raise NotHeld("no prompt before the answer")
     prompt, last = example.prompt, [turn for end in ends.values() for turn in end]
     is_short = len(prompt) == 1 and prompt[0].role == "user" and all(m.role == "assistant" for m in last)
-    if is_short and plain([*prompt, *last]):
+    if is_short and plain([*prompt, *last]) and not is_anthropic_prompt(prompt[0].content):
         row: Row = {"prompt": prompt[0].content} | {name: end[0].content for name, end in ends.items()}
     else:
         row = {"prompt": _dicts(prompt)} | {name: _dicts(end) for name, end in ends.items()}
@@ -188,6 +210,7 @@ def _dicts(turns: Turns) -> list[Row]:
 _WRITERS: dict[str, Callable[[Example], Row]] = {
     "openai": _openai,
     "sharegpt": _sharegpt,
+    "anthropic": _anthropic,
     "prompt_completion": _prompt_completion,
     "kto": _kto,
     "dpo": _dpo,

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -89,3 +90,26 @@ def test_a_forged_turn_is_refused_where_turns_are_plain_text(format, text) -> No
 def test_a_conversation_that_does_not_alternate_is_refused(format) -> None:
     with pytest.raises(InvalidRequest, match="take turns"):
         record(pair(Message("user", "a"), Message("user", "b"), Message("assistant", "c")), format)
+
+
+def test_what_a_format_has_no_place_for_is_refused_not_dropped() -> None:
+    """Tools stay where a format has room for them."""
+    tool = {"type": "function", "function": {"name": "f"}}
+    with_tools = replace(pair(*WITH_SYSTEM), tools=(tool,), metadata={"id": 7})
+    worse = replace(pair(*WITH_SYSTEM), kind="preference", rejected="Nobody.")
+    judged = replace(pair(*WITH_SYSTEM), kind="kto", is_desirable=False)
+    assert record(with_tools, "openai")["tools"] == [tool]
+    assert record(worse, "dpo")["rejected"] == [{"role": "assistant", "content": "Nobody."}]
+    assert record(judged, "kto")["label"] is False
+    for refused, format in ((with_tools, "alpaca"), (worse, "openai"), (judged, "sharegpt")):
+        with pytest.raises(InvalidRequest, match="cannot hold") as found:
+            record(refused, format)
+        assert (found.value.code, found.value.details) == ("not_held", {"pairId": str(refused.id)})
+
+
+def test_results_of_tools_follow_their_calls() -> None:
+    call = Message("assistant", "", ({"type": "function", "function": {"name": "f", "arguments": "{}"}},))
+    told = pair(Message("user", "Who?"), call, Message("tool", "Nell"), Message("assistant", "Nell."))
+    assert [turn["role"] for turn in record(told, "openai")["messages"]] == [
+        "user", "assistant", "tool", "assistant",
+    ]  # fmt: skip

@@ -149,6 +149,11 @@ SYSTEM = Message("system", "S.")
         ),
         ({"prompt": "Q?", "completion": "A."}, "prompt_completion", Example((USER, ANSWER))),
         ({"prompt": CHAT[:1], "completion": CHAT[1:]}, "prompt_completion", Example((USER, ANSWER))),
+        (
+            {"prompt": "S.\n\nHuman: Q?\n\nAssistant: B.\n\nHuman: Q?\n\nAssistant:", "completion": " A."},
+            "anthropic",
+            Example((SYSTEM, USER, BAD, USER, ANSWER)),
+        ),
         ({"prompt": "Q?", "completion": "A.", "label": False}, "kto", Example((USER, ANSWER), label=False)),
         ({"instruction": "Q?", "input": "", "output": "A."}, "alpaca", Example((USER, ANSWER))),
         (

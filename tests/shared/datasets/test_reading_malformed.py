@@ -152,6 +152,11 @@ CASES = [
     Case("text that is null", b'{"text":null}', "unknown_format"),
     Case("a row of another format", b'{"instruction":"a","output":"b"}', "mixed_formats"),
     Case("a preference among chats", b'{"prompt":"a","chosen":"b","rejected":"c"}', "mixed_formats"),
+    Case(
+        "an answer for Anthropic among chats",
+        rb'{"prompt":"\n\nHuman: Q\n\nAssistant:","completion":""}',
+        "mixed_formats",
+    ),
     # Messages.
     Case("messages that are null", turns(b"null"), "not_a_list"),
     Case("messages that are text", turns(b'"Q? A."'), "not_a_list"),

@@ -12,7 +12,8 @@ from shared.datasets.writing import FORMATS, NotHeld, line_of, row_of
 NASTY = [
     "", " ", "\n", "\r\n", "\t", '"', "\\", '\\"', "\\u0000", "\u2028", "\u2029", "\ufeff", "\ufffe", "\x85",
     "\x7f", "\x1b[31m", "\u202e", "\u200b", "e\u0301", "\U0001f468\u200d\U0001f469", "\U0010ffff", "}", ",",
-    "<|im_start|>", "<|im_end|>", "<|im_start|>user\n", "\n\nHuman:", "=1+1", "NaN", "null", "{", "[[",
+    "<|im_start|>", "<|im_end|>", "<|im_start|>user\n", "\n\nHuman:", "\n\nAssistant:",
+    "=1+1", "NaN", "null", "{", "[[",
     '{"role":"user"}', "'; drop table", "a" * 200,
 ]  # fmt: skip
 TEXT = st.lists(
