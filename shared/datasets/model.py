@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -60,13 +60,6 @@ class Pair:
     is_desirable: bool | None = None  # whether the answer is a good one; set for kind 'kto'
     tools: tuple[dict[str, Any], ...] = field(default=(), hash=False)  # as OpenAI defines them
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)  # columns that belong to no turn
-
-    # The columns that `from_row` reads.
-    COLUMNS: ClassVar[str] = (
-        "id,created_at,ordinal,messages,system_message,user_message,assistant_message,"
-        "rejected_message,kind,is_desirable,tools,metadata,token_count,quality_score,grounding_score,is_valid,"
-        "issues,review_status"
-    )
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:

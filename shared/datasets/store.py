@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 from shared.datasets.formats import jsonl, lines, preference
 from shared.datasets.model import Pair
-from shared.db import PAGE_ROWS, Database
+from shared.db import PAGE_ROWS, Database, Row
 from shared.tokens import count_tokens
 from shared.training.files import TrainingFile
 
+PAGE_BYTES = 8 * 2**20  # of JSON; a page ends with the row that reaches it
+
+
+async def pair_pages(db: Database, dataset_id: UUID) -> AsyncIterator[list[Row]]:
+    """Rows of `training_pairs` in the order in which they were made, a page at a time; none is empty.
+
+    Beside its columns each has document_id, document_name and chunk_ordinal when it came from a document.
+    A page follows the last row before it, so a pair that is added or deleted meanwhile shifts no other
+    across a border.
+    """
+    after: Row | None = None
+    while True:
+        rows: list[Row] = await db.call(
+            "page_of_pairs", dataset_id=str(dataset_id), after=after, limit=PAGE_ROWS, bytes=PAGE_BYTES
+        )
+        if not rows:
+            return
+        yield rows
+        after = {column: rows[-1][column] for column in ("created_at", "ordinal", "id")}
+
 
 async def read_pairs(db: Database, dataset_id: UUID) -> list[Pair]:
-    """Every pair of the dataset, in the order in which they were made.
-
-    Pages follow the id, so a pair that is added or deleted meanwhile shifts no other across a border.
-    """
-    pairs: list[Pair] = []
-    while True:
-        query = (
-            db.table("training_pairs")
-            .select(Pair.COLUMNS)
-            .eq("dataset_id", str(dataset_id))
-            .order("id")
-            .limit(PAGE_ROWS)
-        )
-        if pairs:
-            query = query.gt("id", str(pairs[-1].id))
-        rows = (await db.run(query)).data
-        pairs += [Pair.from_row(row) for row in rows]
-        if len(rows) < PAGE_ROWS:
-            break
-    return sorted(pairs, key=lambda pair: (pair.created_at, pair.ordinal, pair.id))
+    """Every pair of the dataset, in the order in which they were made."""
+    return [Pair.from_row(row) async for rows in pair_pages(db, dataset_id) for row in rows]
 
 
 async def build_training_file(db: Database, dataset_id: UUID, method: str = "full") -> TrainingFile:

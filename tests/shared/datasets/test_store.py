@@ -11,8 +11,9 @@ from uuid import UUID
 import pytest
 
 from devstack.up import Stack
+from shared.datasets import store
 from shared.datasets.model import Message, Pair
-from shared.datasets.store import build_training_file, training_file
+from shared.datasets.store import build_training_file, pair_pages, training_file
 from shared.db import Database, http_client
 from shared.errors import InvalidRequest
 from shared.tokens import count_tokens
@@ -73,3 +74,29 @@ async def test_each_method_reads_the_pairs_that_it_learns_from(world: World) -> 
     rows = [json.loads(line) for line in files["dpo"].content.splitlines()]
     assert [row["non_preferred_output"][0]["content"] for row in rows] == [f"worse {n}" for n in range(4)]
     assert b"worse" not in files["full"].content
+
+
+async def test_pages_follow_one_another_whatever_happens_between_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = await world.new_dataset(pairs=30)  # made at one time: their ordinals tell them apart
+    world.rows(
+        "update public.training_pairs set ordinal = 7 where dataset_id = %s and ordinal between 7 and 9",
+        dataset,
+    )
+    monkeypatch.setattr(store, "PAGE_ROWS", 10)
+    seen: list[tuple[int, str]] = []
+    async with http_client() as http:
+        key = world.stack.secret_key
+        db = Database(world.stack.url, api_key=key, bearer=key, http=http)
+        async for rows in pair_pages(db, UUID(dataset)):
+            if not seen:
+                delete = "delete from public.training_pairs where dataset_id = %s and ordinal in (0, 12)"
+                world.rows(delete, dataset)
+            seen += [(row["ordinal"], row["id"]) for row in rows]
+        assert len(seen) == 29
+        assert seen == sorted(seen)
+        monkeypatch.setattr(store, "PAGE_BYTES", 1_500)  # of rows that have about 700
+        pages = [len(rows) async for rows in pair_pages(db, UUID(dataset))]
+    assert sum(pages) == 28
+    assert set(pages[:-1]) <= {2, 3}
