@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
+import stamina
 from storage3 import AsyncStorageClient
 from storage3.exceptions import StorageApiError
+from storage3.types import FileOptions
 
-from shared.errors import NotFound, ServiceUnavailable
+from shared.errors import NotFound, PayloadTooLarge, ServiceUnavailable
 
 
 class Storage:
@@ -31,13 +35,27 @@ class Storage:
         except httpx.HTTPError as error:
             raise _unavailable(error) from error
 
-    async def upload(self, bucket: str, path: str, content: bytes, content_type: str) -> None:
-        """The file is there with this content; one that was there is replaced."""
+    async def upload(self, bucket: str, path: str, content: bytes | Path, content_type: str) -> None:
+        """The file is there with this content, whole or not at all; one that was there is replaced.
+
+        content: the bytes, or a file here, which is read while it is sent. A broken attempt is repeated: the
+        same bytes come to the same place. Raises PayloadTooLarge over the limit of the bucket, and
+        ServiceUnavailable.
+        """
+        options: FileOptions = {"content-type": content_type, "upsert": "true"}
         try:
-            await self._client.from_(bucket).upload(
-                path, content, {"content-type": content_type, "upsert": "true"}
-            )
-        except (httpx.HTTPError, StorageApiError) as error:
+            async for attempt in stamina.retry_context(
+                on=_is_worth_repeating, attempts=3, timeout=None, wait_initial=0.2, wait_max=2
+            ):
+                with attempt:
+                    await self._client.from_(bucket).upload(path, content, options)
+        except StorageApiError as error:
+            if str(error.status) == "413":
+                raise PayloadTooLarge(
+                    f"The file is larger than the bucket {bucket} takes.", code="file_too_large"
+                ) from error
+            raise _unavailable(error) from error
+        except httpx.HTTPError as error:
             raise _unavailable(error) from error
 
     async def signed_url(self, bucket: str, path: str, *, expires_in_seconds: int) -> str:
@@ -47,6 +65,12 @@ class Storage:
         except (httpx.HTTPError, StorageApiError) as error:
             raise _unavailable(error) from error
         return str(signed["signedURL"])
+
+
+def _is_worth_repeating(error: Exception) -> bool:
+    if isinstance(error, StorageApiError):
+        return str(error.status) in ("500", "502", "503", "504")
+    return isinstance(error, httpx.TransportError)
 
 
 def _unavailable(error: Exception) -> ServiceUnavailable:
