@@ -14,7 +14,7 @@ import json_repair
 from pydantic import BaseModel, Field, ValidationError
 
 from shared.errors import ProviderUnavailable
-from shared.generation.source import Draft, Drafts, IsKnown, Mode, SourceChunk
+from shared.generation.source import Draft, Drafts, Mode, SourceChunk
 from shared.llm.base import ChatModel, Turn
 
 _PROMPTS = Path(__file__).parent / "prompts"
@@ -84,7 +84,7 @@ class LanguageModelGenerator:
         files = ("rules", self._mode, "source")
         return hashlib.sha256("\0".join(map(_prompt, files)).encode()).hexdigest()[:16]
 
-    async def draft(self, chunk: SourceChunk, count: int, is_known: IsKnown) -> Drafts:
+    async def draft(self, chunk: SourceChunk, count: int) -> Drafts:
         canary = self._mark("canary", chunk)
         answer = await self._model.complete(self._turns(chunk, count, canary), json_schema=SCHEMA)
         drafts, refused = read_answer(answer.text, chunk, count, canary)

@@ -36,19 +36,6 @@ _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][\w'-]+")
 _QUOTED = re.compile(r"[\"\u201c\u00ab]([^\"\u201d\u00bb]{3,80})[\"\u201d\u00bb]")
 
 
-class Questions:
-    """What a dataset asks already. Equal but for case and blanks is equal."""
-
-    def __init__(self, asked: list[str]) -> None:
-        self._asked = {normal(question) for question in asked}
-
-    def __contains__(self, question: str) -> bool:
-        return normal(question) in self._asked
-
-    def add(self, question: str) -> None:
-        self._asked.add(normal(question))
-
-
 @dataclass(frozen=True)
 class MadePairs:
     """The pairs of a chunk as `save_chunk_pairs` takes them, and what they took."""
@@ -68,23 +55,19 @@ class MadePairs:
 
 
 async def make_pairs(
-    chunk: SourceChunk, generator: Generator, count: int, *, asked: Questions, system_prompt: str | None
+    chunk: SourceChunk, generator: Generator, count: int, *, system_prompt: str | None
 ) -> MadePairs:
-    """At most `count` pairs of the chunk; their questions are added to `asked`.
+    """At most `count` pairs of the chunk. Whether they repeat others is told when all chunks are done.
 
     Raises ProviderUnavailable and ProviderRejected as the generator does.
     """
-    made = await generator.draft(chunk, count, asked.__contains__)
+    made = await generator.draft(chunk, count)
     cleaned = [clean for draft in made.drafts if (clean := sanitised(draft)) is not None]
     safe = [draft for draft in cleaned if not is_suspicious(draft, chunk)]
     pairs = []
     for ordinal, draft in enumerate(safe):
-        # Between the check and the mark nothing waits, so chunks that are worked on together see each other.
-        question = draft.turns[0][0]
-        issues = ["duplicate_question"] if question in asked else []
-        asked.add(question)
         others = [other.turns[0][0] for other in safe if other is not draft]
-        pairs.append(_pair(ordinal, draft, chunk, generator, system_prompt, issues, others))
+        pairs.append(_pair(ordinal, draft, chunk, generator, system_prompt, others))
     filtered = made.refused_count + len(made.drafts) - len(safe)
     return MadePairs(pairs, filtered, made.prompt_tokens, made.completion_tokens)
 
@@ -138,17 +121,17 @@ def _pair(
     chunk: SourceChunk,
     generator: Generator,
     system_prompt: str | None,
-    issues: list[str],
     others: list[str],
 ) -> dict[str, Any]:
     answers = "\n".join(assistant for _, assistant in draft.turns)
     messages = _messages(draft, system_prompt)
     token_count = sum(count_tokens(message["content"]) for message in messages)
     grounding = grounding_score(answers, " ".join((chunk.content, *chunk.heading_path)))
+    issues = []
     if grounding < _MIN_GROUNDING:
-        issues = [*issues, "not_grounded"]
+        issues.append("not_grounded")
     if token_count > MAX_PAIR_TOKENS:
-        issues = [*issues, "too_long"]
+        issues.append("too_long")
     is_single = len(draft.turns) == 1
     question, answer = draft.turns[0]
     return {

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from shared.db import Row
 
 Mode = Literal["auto", "qa", "instruction", "conversation"]
-IsKnown = Callable[[str], bool]  # whether the dataset has a pair with this question already
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Generator(Protocol):
         """The prompts that the pairs come from; None: none."""
         ...
 
-    async def draft(self, chunk: SourceChunk, count: int, is_known: IsKnown) -> Drafts:
+    async def draft(self, chunk: SourceChunk, count: int) -> Drafts:
         """At most `count` drafts. Raises ProviderUnavailable and ProviderRejected."""
         ...
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from shared.datasets.store import read_pairs
 from shared.db import APIError, Database, Row
-from shared.errors import FineFlowError, ProviderUnavailable, ServiceUnavailable
+from shared.errors import FineFlowError, NotFound, ProviderUnavailable, ServiceUnavailable
 from shared.generation.choice import Generation
-from shared.generation.pairs import Questions, make_pairs
+from shared.generation.duplicates import score_dataset
+from shared.generation.pairs import make_pairs
 from shared.generation.source import Generator, SourceChunk
 from shared.log import logger
 
@@ -43,9 +43,8 @@ async def work_on_dataset(
     Takes no new chunk after `budget_seconds`; the sweep of poll-training asks again for the rest.
     """
     dataset_id = UUID(dataset["id"])
-    asked = Questions([pair.question for pair in await read_pairs(db, dataset_id)])
     generator, problem = await _opened(open_generator)
-    worker = _Worker(db, dataset, Generation.model_validate(dataset["generation"]), asked, generator, problem)
+    worker = _Worker(db, dataset, Generation.model_validate(dataset["generation"]), generator, problem)
     is_model = worker.generation.generator != "extractive"
     deadline = asyncio.get_running_loop().time() + budget_seconds
     # A model is waited for, so many chunks are in hand; the extractive generator only computes.
@@ -60,8 +59,23 @@ async def work_on_dataset(
     for end in ends:
         if isinstance(end, BaseException):
             raise end
-    finished: Row = await db.call("finish_dataset", dataset_id=str(dataset_id))
-    return finished
+    return await _finished(db, dataset_id)
+
+
+async def _finished(db: Database, dataset_id: UUID) -> Row:
+    """The dataset's row; with its duplicates marked, and ready or failed, when no chunk is left to work on.
+
+    Whoever stores the last chunk sees that none is left, so somebody always comes this far.
+    """
+    query = db.table("dataset_chunks").select("id").eq("dataset_id", str(dataset_id))
+    if (await db.run(query.in_("status", ["pending", "working"]).limit(1))).data:
+        dataset = await db.find("training_datasets", id=dataset_id)
+    else:
+        await score_dataset(db, dataset_id)
+        dataset = await db.call("finish_dataset", dataset_id=str(dataset_id))
+    if dataset is None:
+        raise NotFound(f"There is no dataset {dataset_id} any more.", code="dataset_not_found")
+    return dataset
 
 
 async def _opened(
@@ -80,7 +94,6 @@ class _Worker:
     db: Database
     dataset: Row
     generation: Generation
-    asked: Questions
     generator: Generator | None
     problem: FineFlowError | None  # once set, every further chunk fails with it
 
@@ -119,7 +132,6 @@ class _Worker:
             SourceChunk.from_row(item),
             self.generator,
             self.generation.quota(item["ordinal"], self.dataset["chunk_count"]),
-            asked=self.asked,
             system_prompt=self.dataset["system_prompt"],
         )
         # False: the lease was lost, so somebody else stores this chunk.

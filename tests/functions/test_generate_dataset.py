@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ import pytest
 from devstack.up import Stack
 from shared.db import Database, http_client
 from shared.generation.extractive.generator import ExtractiveGenerator
-from shared.generation.source import Drafts, IsKnown, SourceChunk
+from shared.generation.source import Drafts, SourceChunk
 from shared.generation.work import work_on_dataset
 from tests.fakes.openai_compatible import FakeChatService, Reply, completion
 from tests.functions.documents import HANDBOOK, until, upload
@@ -252,12 +253,12 @@ class Stuck(ExtractiveGenerator):
         self._left = good_chunks
         self.is_stuck = asyncio.Event()
 
-    async def draft(self, chunk: SourceChunk, count: int, is_known: IsKnown) -> Drafts:
+    async def draft(self, chunk: SourceChunk, count: int) -> Drafts:
         self._left -= 1
         if self._left < 0:
             self.is_stuck.set()
             await asyncio.Event().wait()
-        return await super().draft(chunk, count, is_known)
+        return await super().draft(chunk, count)
 
 
 def opener(generator: ExtractiveGenerator) -> Callable[[], Awaitable[ExtractiveGenerator]]:
@@ -308,6 +309,45 @@ async def test_work_that_is_killed_half_way_goes_on_and_doubles_nothing(world: W
     questions = [row[0] for row in pairs(world, dataset, "user_message")]
     assert (finished["status"], finished["chunks_done"], finished["pair_count"]) == ("ready", 10, 40)
     assert len(set(questions)) == len(questions) == 40
+
+
+class Samey(Stuck):
+    """Asks of each chunk what it asks of all others."""
+
+    async def draft(self, chunk: SourceChunk, count: int) -> Drafts:
+        drafts = (await super().draft(chunk, 1)).drafts
+        turns = (("What is to be known here?", drafts[0].turns[0][1]),)
+        return Drafts([replace(drafts[0], turns=turns)])
+
+
+async def test_repeated_questions_are_the_same_ones_whatever_happens(world: World) -> None:
+    marked = (
+        "select w.ordinal, p.issues, p.is_valid from public.training_pairs p join public.dataset_chunks w"
+        " on w.dataset_id = p.dataset_id and w.chunk_id = p.chunk_id where p.dataset_id = %s order by 1"
+    )
+    async with unwatched_dataset(world) as (db, dataset):
+        stuck = Samey(0)  # the first chunks are in its hands while a second call takes the others
+        killed = asyncio.create_task(work_on_dataset(db, dataset, opener(stuck)))
+        await stuck.is_stuck.wait()
+        waiting = await work_on_dataset(db, dataset, opener(Samey(99)))
+        assert (waiting["status"], waiting["chunks_done"], waiting["quality_score"]) == (
+            "generating",
+            2,
+            None,
+        )
+        killed.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await killed
+        _end_leases(world, dataset["id"])
+        finished = await work_on_dataset(db, dataset, opener(Samey(99)))
+    assert world.rows(marked, dataset["id"]) == [
+        (1, [], True),
+        *((ordinal, ["duplicate_question"], False) for ordinal in range(2, 11)),
+    ]
+    assert finished["quality_factors"] == {
+        "pairs": pytest.approx(1.0, abs=0.05), "valid": 0.1, "variety": 0.1, "coverage": 0.1
+    }  # fmt: skip
+    assert finished["quality_score"] == pytest.approx(0.55, abs=0.05)
 
 
 async def test_calls_at_once_share_the_work(world: World) -> None:

@@ -16,7 +16,7 @@ from shared.documents.sentences import sentences
 from shared.generation.extractive.language import ENGLISH, Language, detect, distinctive_phrase, quotable
 from shared.generation.extractive.questions import Question
 from shared.generation.extractive.statements import ask, in_heading, is_well_put
-from shared.generation.source import Draft, Drafts, IsKnown, Mode, SourceChunk
+from shared.generation.source import Draft, Drafts, Mode, SourceChunk
 
 _MIN_WORDS, _MAX_CHARS = 5, 220
 _LIKED_CHARS = range(40, 161)
@@ -58,8 +58,8 @@ class ExtractiveGenerator:
     def __init__(self, mode: Mode) -> None:
         self._turns = 2 if mode == "conversation" else 1
 
-    async def draft(self, chunk: SourceChunk, count: int, is_known: IsKnown) -> Drafts:
-        drafts = extract(chunk, count * self._turns, is_known)
+    async def draft(self, chunk: SourceChunk, count: int) -> Drafts:
+        drafts = extract(chunk, count * self._turns)
         return Drafts([_joined(drafts[i : i + self._turns]) for i in range(0, len(drafts), self._turns)])
 
     async def close(self) -> None:
@@ -72,10 +72,10 @@ def _joined(drafts: list[Draft]) -> Draft:
     return Draft(turns, drafts[-1].char_start, drafts[-1].char_end)
 
 
-def extract(chunk: SourceChunk, count: int, is_known: IsKnown = lambda question: False) -> list[Draft]:
+def extract(chunk: SourceChunk, count: int) -> list[Draft]:
     """At most `count` pairs in the order of the text, the most telling ones of the chunk.
 
-    No two of them ask the same, and none asks what `is_known` says is asked already.
+    No two of them ask the same.
     """
     language = detect(chunk.content)
     offers = [(fact, _options(fact, chunk, language)) for fact in _facts(chunk)]
@@ -85,9 +85,7 @@ def extract(chunk: SourceChunk, count: int, is_known: IsKnown = lambda question:
     for fact, options in offers:
         if len(chosen) == count:
             break
-        free = next(
-            (o.text for o in options if not is_known(o.text) and o.text.casefold() not in taken), None
-        )
+        free = next((o.text for o in options if o.text.casefold() not in taken), None)
         if free is not None and fact.said not in taken:
             taken |= {free.casefold(), fact.said}
             chosen[fact.start] = _draft(chunk, fact, free)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.generation.extractive.generator import ExtractiveGenerator
-from shared.generation.pairs import Questions, grounding_score, make_pairs, quality_score, sanitised
-from shared.generation.source import Draft, Drafts, IsKnown, SourceChunk
+from shared.generation.pairs import grounding_score, make_pairs, quality_score, sanitised
+from shared.generation.source import Draft, Drafts, SourceChunk
 
 HANDBOOK = (Path(__file__).parents[3] / "examples/handbook.md").read_text()
 SOURCE = 'The lens floats in 310 kilograms of mercury. Orla Tenmouth drew it. The words: "Fog, and no bread".'
@@ -20,7 +20,7 @@ class Proposing:
     def __init__(self, *turns: tuple[str, str]) -> None:
         self._drafts = [Draft((turn,), 0, len(SOURCE)) for turn in turns]
 
-    async def draft(self, chunk: SourceChunk, count: int, is_known: IsKnown) -> Drafts:
+    async def draft(self, chunk: SourceChunk, count: int) -> Drafts:
         return Drafts(self._drafts)
 
     async def close(self) -> None:
@@ -29,7 +29,7 @@ class Proposing:
 
 async def test_extractive_pairs_need_no_model_and_are_valid() -> None:
     chunk = SourceChunk(HANDBOOK[:1038], 0, ("The tower",))
-    made = await make_pairs(chunk, ExtractiveGenerator("qa"), 4, asked=Questions([]), system_prompt=None)
+    made = await make_pairs(chunk, ExtractiveGenerator("qa"), 4, system_prompt=None)
     assert [pair["ordinal"] for pair in made.pairs] == [0, 1, 2, 3]
     for pair in made.pairs:
         assert (pair["is_valid"], pair["issues"], pair["messages"]) == (True, [], None)
@@ -38,20 +38,9 @@ async def test_extractive_pairs_need_no_model_and_are_valid() -> None:
         assert 10 < pair["token_count"] < 80
 
 
-async def test_a_question_that_the_dataset_has_is_marked() -> None:
-    turns = [("What is it?", "The lens floats in mercury."), ("what  IS it?", "Orla Tenmouth drew it well.")]
-    asked = Questions(["Who drew it?"])
-    made = await make_pairs(SourceChunk(SOURCE, 0), Proposing(*turns), 2, asked=asked, system_prompt=None)
-    assert [pair["issues"] for pair in made.pairs] == [[], ["duplicate_question"]]
-    assert [pair["is_valid"] for pair in made.pairs] == [True, False]
-    assert "WHAT is it?" in asked
-
-
 async def test_an_answer_out_of_thin_air_is_marked() -> None:
     turn = ("What?", "Nobody remembers whether 99 purple elephants danced with Napoleon Bonaparte.")
-    made = await make_pairs(
-        SourceChunk(SOURCE, 0), Proposing(turn), 1, asked=Questions([]), system_prompt=None
-    )
+    made = await make_pairs(SourceChunk(SOURCE, 0), Proposing(turn), 1, system_prompt=None)
     assert made.pairs[0]["issues"] == ["not_grounded"]
 
 
