@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
+from shared.db import Row
 from shared.errors import FineFlowError, ProviderError, ProviderRunNotFound
 from shared.jobs.advance import JobCore
 from shared.jobs.model import Claim, Job, Release, Sweep
@@ -47,9 +48,9 @@ class Reconciler:
         claims = _Claims(self.core, self.concurrency, self.seconds)
 
         async def work() -> None:
-            while (claim := await claims.next()) is not None:
+            while (row := await claims.next()) is not None:
                 tick.looked_at += 1
-                moved = await self._one(claim)
+                moved = await self._one(row)
                 if isinstance(moved, Release):
                     releases.append(moved)
                     if len(releases) >= _RELEASED_TOGETHER:
@@ -65,13 +66,13 @@ class Reconciler:
         await self._sweep()
         return tick
 
-    async def _one(self, claim: Claim) -> Job | Release | None:
+    async def _one(self, row: Row) -> Job | Release | None:
         try:
-            return await self.core.step(claim)
+            return await self.core.step(Claim.from_row(row))
         except FineFlowError as error:
-            _log.warning("job not moved", job_id=str(claim.job.id), code=error.code, error=error.message)
+            _log.warning("job not moved", job_id=row["id"], code=error.code, error=error.message)
         except Exception:  # a poison row: its lease keeps it away from the next ticks for a while
-            _log.exception("job not moved", job_id=str(claim.job.id))
+            _log.exception("job not moved", job_id=row["id"])
         return None
 
     async def _give_back(self, releases: list[Release]) -> None:
@@ -105,25 +106,28 @@ class Reconciler:
 
 
 class _Claims:
-    """What is due, the next batch asked for while the present one is worked on."""
+    """What is due, the next batch asked for while the present one is worked on.
+
+    Rows are read one by one as they are worked on: a batch read at once would hold up all that is under way.
+    """
 
     def __init__(self, core: JobCore, batch: int, seconds: float) -> None:
         self._core, self._batch = core, batch
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() + seconds
-        self._waiting: deque[tuple[float, Claim]] = deque()
+        self._waiting: deque[tuple[float, Row]] = deque()
         self._asking: asyncio.Future[None] | None = None
         self._is_exhausted = False
 
-    async def next(self) -> Claim | None:
+    async def next(self) -> Row | None:
         """The next claim; None: nothing is due any more, or the time is up."""
         while True:
             if self._asking is None and not self._is_exhausted and len(self._waiting) <= self._batch // 2:
                 self._asking = asyncio.ensure_future(self._ask())
             if self._waiting:
-                since, claim = self._waiting.popleft()
+                since, row = self._waiting.popleft()
                 if self._loop.time() - since < self._core.timing.lease - self._core.timing.step:
-                    return claim  # enough of its lease is left for a whole step
+                    return row  # enough of its lease is left for a whole step
             elif self._asking is None:
                 return None
             else:
@@ -131,11 +135,11 @@ class _Claims:
 
     async def _ask(self) -> None:
         lease = self._core.timing.lease
-        claims: list[Claim] = []
+        rows: list[Row] = []
         if self._loop.time() < self._end:
-            claims = await self._core.store.claim_due(self._batch, lease_seconds=lease)
-        self._waiting.extend((self._loop.time(), claim) for claim in claims)
-        self._is_exhausted = not claims
+            rows = await self._core.store.claim_due(self._batch, lease_seconds=lease)
+        self._waiting.extend((self._loop.time(), row) for row in rows)
+        self._is_exhausted = not rows
         self._asking = None
 
 

@@ -49,10 +49,13 @@ class JobStore:
         )
         return Claim.from_row(rows[0]) if rows else None
 
-    async def claim_due(self, limit: int, *, lease_seconds: float) -> list[Claim]:
-        """Jobs that should be looked at now, each under a fresh lease, the longest waiting first."""
-        rows = await self._db.call("claim_training_jobs", limit=limit, lease_seconds=lease_seconds)
-        return [Claim.from_row(row) for row in rows]
+    async def claim_due(self, limit: int, *, lease_seconds: float) -> list[Row]:
+        """Jobs that should be looked at now, each under a fresh lease, the longest waiting first.
+
+        Rows for Claim.from_row.
+        """
+        rows: list[Row] = await self._db.call("claim_training_jobs", limit=limit, lease_seconds=lease_seconds)
+        return rows
 
     async def move(
         self,

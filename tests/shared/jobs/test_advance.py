@@ -21,7 +21,7 @@ from shared.errors import (
     ProviderUnavailable,
 )
 from shared.jobs.advance import JobCore
-from shared.jobs.model import Job
+from shared.jobs.model import Claim, Job
 from shared.jobs.reconcile import Reconciler
 from shared.jobs.state import JobStatus
 from shared.jobs.store import JobStore, LeaseLost
@@ -354,7 +354,7 @@ async def test_failures_of_an_account_pause_all_its_jobs_there_and_one_tries_aga
     assert [await bench.core.store.claim(job, lease_seconds=5) for job in jobs] == [None] * 3
     bench.world.rows("update private.provider_breakers set open_until = now() - interval '1 second'")
     bench.due(*jobs)
-    on_trial = await bench.core.store.claim_due(100, lease_seconds=60)
+    on_trial = [Claim.from_row(row) for row in await bench.core.store.claim_due(100, lease_seconds=60)]
     assert [claim.job.id for claim in on_trial if claim.job.id in jobs] == [jobs[0]]
     bench.provider.poll_error = None
     await bench.core.step(on_trial[0])
@@ -506,6 +506,8 @@ async def test_a_step_that_takes_too_long_is_not_held_against_the_provider(bench
 async def test_what_nobody_foresaw_stops_no_other_job(bench: Bench) -> None:
     jobs = [await bench.job_in(JobStatus.TRAINING) for _ in range(20)]
     bench.provider.runs[str(jobs[3])] = None  # type: ignore[assignment] # what no provider would answer
+    unreadable = "update private.training_job_control set trainer_result = '{}' where job_id = %s"
+    bench.world.rows(unreadable, jobs[7])
     bench.due(*jobs)
     await Reconciler(bench.core, concurrency=5).tick()
     crashes = dict(

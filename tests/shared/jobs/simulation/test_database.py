@@ -96,8 +96,8 @@ class Pair:
 
     async def _claim_due(self) -> None:
         due = await self.both(lambda store, _: store.claim_due(1000, lease_seconds=100))
-        mine = [next((claim for claim in claims if claim.job.id == self.job_id), None) for claims in due]
-        self._keep(*mine)
+        mine = [next((row for row in rows if row["id"] == str(self.job_id)), None) for rows in due]
+        self._keep(*(Claim.from_row(row) if row else None for row in mine))
 
     def _keep(self, ours: Claim | None, theirs: Claim | None) -> None:
         assert (ours is None) == (theirs is None)
