@@ -1,6 +1,8 @@
 """The OpenAI provider against an implementation that is not ours: aimock, which moves on at each poll.
 
-    npx @copilotkit/aimock@1.43.0 -p 4010      and      AIMOCK_URL=http://127.0.0.1:4010 pytest <this file>
+    mkdir fixtures && echo '{"fixtures": []}' > fixtures/none.json   # it does not start without any
+    npx -p @copilotkit/aimock@1.43.0 llmock -p 4010
+    AIMOCK_URL=http://127.0.0.1:4010 pytest <this file>
 
 What aimock 1.43 does not have, and so is not asked: metrics, result files, checkpoints, bad files. It
 ignores the search by metadata, as other services may.
