@@ -13,7 +13,7 @@ from urllib.request import getproxies
 
 from modal_app.session.failures import RunFailed
 from modal_app.settings import machine
-from modal_app.tiny.build import tiny_base
+from modal_app.tiny import tiny_base
 from shared.datasets.loss_mask import PLAIN_TEMPLATE
 from shared.training.catalog import TINY
 

@@ -11,7 +11,7 @@ import pytest
 from modal_app.base import template_fingerprint
 from modal_app.data import TrainingRows, read_messages, tokenise
 from modal_app.session.failures import RunFailed
-from modal_app.tiny.build import tiny_base
+from modal_app.tiny import tiny_base
 from shared.datasets.loss_mask import IGNORED, PLAIN_TEMPLATE, Messages
 from tests.modal_app.trainers import messages
 

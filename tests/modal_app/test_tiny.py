@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from modal_app.tiny.build import recipe_hash, tiny_base
+from modal_app.tiny import recipe_hash, tiny_base
+from shared.datasets.base_tokenizer import BaseTokenizer
+from shared.training.tiny.tokenizer import tiny_tokenizer
 
 _ENGLISH = """The committee met again on Thursday to discuss the honey tasting in the orchard. Volunteers
 who want to help at the stall should bring gloves and a hat, and report to Mrs Okafor by half past eight. The
@@ -45,3 +47,19 @@ def test_its_tokenizer_reads_anything(libraries: ForkServerContext, tmp_path: Pa
     assert len(_ENGLISH) / len(tokenizer.encode(_ENGLISH).ids) >= 2.5
     for text in (_ENGLISH, _OTHERS):
         assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_the_tokenizer_alone_is_that_of_the_base(libraries: ForkServerContext, tmp_path: Path) -> None:
+    _build(libraries, tmp_path)
+    talk = [{"role": "user", "content": _OTHERS}, {"role": "assistant", "content": _ENGLISH}]
+    with BaseTokenizer(tiny_base(tmp_path)) as base, BaseTokenizer(tiny_tokenizer(tmp_path)) as alone:
+        assert base.row(talk) == alone.row(talk)
+        facts = (
+            "eos_id",
+            "eos_token",
+            "stop_ids",
+            "special_ids",
+            "context_length_tokens",
+            "has_own_template",
+        )
+        assert [getattr(base, name) for name in facts] == [getattr(alone, name) for name in facts]
