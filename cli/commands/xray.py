@@ -32,7 +32,7 @@ async def xray(
         Path, typer.Option("--tokenizer", help="Directory of a base model: tokenizer.json and its config.")
     ],
     max_length: Annotated[
-        int | None, typer.Option(min=1, help="In tokens, as in a job. Default: what the base model allows.")
+        int | None, typer.Option(min=1, help="In tokens, as in a job. Default: a job's own, 1024.")
     ] = None,
     rows: Annotated[int, typer.Option(min=0, max=1000, help="Rows to show token by token.")] = 3,
 ) -> Result:
@@ -68,16 +68,14 @@ def _seen(
     file: Path, base: BaseTokenizer, limit: int, rows: int
 ) -> tuple[list[RowXray], list[RowXray], Totals]:
     """The first rows in full, further rows with a reason, and the totals. Raises CliError."""
-    from shared.datasets.xray import RowXray, Totals, xray_row
+    from shared.datasets.xray import Totals, xray
 
     shown: list[RowXray] = []
     idle: list[RowXray] = []
     totals = Totals()
-    for item in _items(file):
-        in_full = len(shown) < rows
-        row = item if isinstance(item, RowXray) else xray_row(item, base, limit=limit, in_full=in_full)
+    for row in xray(_items(file), base, limit=limit, rows_in_full=rows):
         totals.add(row)
-        if in_full:
+        if len(shown) < rows:
             shown.append(row)
         elif row.reason is not None and len(idle) < IDLE_ROWS_LISTED:
             idle.append(row)

@@ -7,8 +7,9 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
+from shared.training.files import MAX_LENGTH_TOKENS
+
 IGNORED = -100  # a label that no loss counts
-DEFAULT_MAX_LENGTH_TOKENS = 1024  # where neither the user nor the base model names a limit
 Messages = list[dict[str, Any]]
 
 # For base models that were never taught to converse. Tokens of their own would need new embeddings.
@@ -33,6 +34,10 @@ class MaskedRow:
     def labels(self) -> list[int]:
         """As long as `ids`: the token where it is learned, IGNORED elsewhere."""
         return [IGNORED] * self.start + self.ids[self.start :]
+
+    def has_words(self, stop_ids: Set[int]) -> bool:
+        """Whether more is learned than where to stop."""
+        return any(token not in stop_ids for token in self.ids[self.start :])
 
 
 def conversation(line: str) -> Messages | None:
@@ -68,7 +73,7 @@ def mask(prompt: list[int], whole: list[int], stop_ids: Set[int], eos_id: int | 
 
 def limit_tokens(wanted: int | None, context_length_tokens: int | None) -> int:
     """The longest row that is trained. None: the user names no limit, the base model names none."""
-    limit = wanted or context_length_tokens or DEFAULT_MAX_LENGTH_TOKENS
+    limit = wanted or MAX_LENGTH_TOKENS
     return min(limit, context_length_tokens or limit)
 
 

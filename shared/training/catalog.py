@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from shared.training.files import MAX_LENGTH_TOKENS
 from shared.training.spec import LrScheduler, Method, TrainingConfig
 
 TINY = "fineflow/tiny"
@@ -105,14 +106,14 @@ class Defaults:
 # LoRA moves few weights and needs a rate about ten times that of full fine-tuning (TRL's own SFT
 # default is 2e-5).
 _DEFAULTS: dict[Method, Defaults] = {
-    "full": Defaults(2e-5, "linear", 8, 1024, 0.03),
-    "lora": Defaults(2e-4, "linear", 8, 1024, 0.03),
+    "full": Defaults(2e-5, "linear", 8, MAX_LENGTH_TOKENS, 0.03),
+    "lora": Defaults(2e-4, "linear", 8, MAX_LENGTH_TOKENS, 0.03),
 }
 # The tiny model starts from noise. Measured on 48 to 100 sentences: batches of 4 learn in as many
 # seconds an epoch as batches of 8 and in fewer epochs; with less warm-up some seeds get stuck.
 _TINY_DEFAULTS: dict[Method, Defaults] = {
-    "full": Defaults(4e-3, "cosine", 4, 1024, 0.1),
-    "lora": Defaults(8e-3, "cosine", 4, 1024, 0.1),
+    "full": Defaults(4e-3, "cosine", 4, MAX_LENGTH_TOKENS, 0.1),
+    "lora": Defaults(8e-3, "cosine", 4, MAX_LENGTH_TOKENS, 0.1),
 }
 
 

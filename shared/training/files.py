@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_LENGTH_TOKENS = 1024  # of a row, where the user names no limit
+
 
 @dataclass(frozen=True)
 class TrainingFile:
