@@ -79,13 +79,11 @@ def _render(
     *,
     add_generation_prompt: bool = False,
 ) -> list[int]:
-    from jinja2 import TemplateError
-
     try:
         encoded: Any = tokenizer.apply_chat_template(
             messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=True
         )
-    except TemplateError as error:
+    except Exception as error:  # a template may raise anything
         raise RunFailed(
             "template_refused_row", f"The base model's chat template refuses row {number}: {error}"
         ) from error

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from shared.datasets.loss_mask import MaskedRow, Messages, mask
+from shared.datasets.loss_mask import IGNORED, Messages
 from shared.errors import InvalidRequest
 
 START_TIMEOUT_SECONDS = 30.0
@@ -21,6 +24,9 @@ ROW_TIMEOUT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 400 * 2**20
 MAX_DEATHS = 3  # of its process, then it is given up
 _READ_BYTES = 1 << 20
+_WRITTEN_AHEAD_BYTES = 32_768  # fits into a pipe, so that writing never waits for a process that hangs
+
+T = TypeVar("T")
 
 
 class RowRefused(Exception):
@@ -29,15 +35,26 @@ class RowRefused(Exception):
 
 @dataclass(frozen=True)
 class TokenizedRow:
-    """A row as it would be trained, and where each of its tokens stands in the text.
+    """A row as it would be trained: of its tokens those from `start` on are learned, the others only read.
 
-    text and offsets are empty unless they were asked for. A token that stands nowhere in the text, the end
-    that a template forgot, has no offset: `offsets` may be one shorter than `mask.ids`.
+    ids, text and offsets (where each token stands in the text) are empty unless the row was asked for in
+    full. A token that stands nowhere in the text, the end that a template forgot, has no offset: `offsets`
+    may be one shorter than `ids`.
     """
 
-    mask: MaskedRow
-    text: str
-    offsets: list[tuple[int, int]]
+    token_count: int
+    start: int
+    is_shifted: bool  # the template renders the prompt differently when the answer follows
+    is_closed: bool  # the template ends the answer; else the end-of-text token was put behind it
+    has_words: bool  # more is learned than where to stop
+    ids: list[int] = field(default_factory=list)
+    text: str = ""
+    offsets: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def labels(self) -> list[int]:
+        """As the trainer has them: the token where it is learned, IGNORED elsewhere."""
+        return [IGNORED] * min(self.start, len(self.ids)) + self.ids[self.start :]
 
 
 class BaseTokenizer:
@@ -79,7 +96,15 @@ class BaseTokenizer:
         self.context_length_tokens: int | None = facts["context_length_tokens"]
         self.has_own_template: bool = facts["has_own_template"]
 
-    def _restart(self) -> None:
+    @property
+    def _is_closed(self) -> bool:
+        assert self._child.stdout is not None
+        return self._child.stdout.closed
+
+    def _revive(self) -> None:
+        """The process is there, another one when it ended. Raises InvalidRequest after too many ends."""
+        if self._child.poll() is None:
+            return
         self._deaths += 1
         if self._deaths >= MAX_DEATHS:
             raise InvalidRequest(
@@ -89,15 +114,47 @@ class BaseTokenizer:
         self.close()
         self._start()
 
-    def row(self, messages: Messages, *, with_text: bool = False) -> TokenizedRow:
-        """The row as the trainer sees it. Raises RowRefused."""
-        if self._child.poll() is not None:
-            self._restart()
-        request = json.dumps({"messages": messages, "with_text": with_text}).encode() + b"\n"
-        answer = self._ask(request)
-        row = mask(answer["prompt_ids"], answer["ids"], self.stop_ids, self.eos_id)
-        offsets = [(begin, end) for begin, end in answer.get("offsets", [])]
-        return TokenizedRow(row, answer.get("text", ""), offsets[: len(row.ids)])
+    def row(self, messages: Messages) -> TokenizedRow:
+        """The row as the trainer sees it, in full. Raises RowRefused."""
+        self._revive()
+        self._send(_request(messages, in_full=True))
+        return _row(self._read(self._row_timeout_seconds))
+
+    def measured(
+        self, rows: Iterable[tuple[T, Messages | None]]
+    ) -> Iterator[tuple[T, TokenizedRow | RowRefused | None]]:
+        """Each row in turn, without its tokens, beside what it came with; None for a row of None.
+
+        The process has the next rows before it is done with one, so nobody waits.
+        """
+        waiting: deque[tuple[T, bytes | None]] = deque()
+        ahead_bytes = 0
+        for mark, messages in rows:
+            request = None if messages is None else _request(messages, in_full=False)
+            size = len(request or b"")
+            while waiting and ahead_bytes + size > _WRITTEN_AHEAD_BYTES:
+                ahead_bytes -= len(waiting[0][1] or b"")
+                yield self._answered(waiting)
+            if not waiting:
+                self._revive()
+            self._send_or_leave(request)
+            waiting.append((mark, request))
+            ahead_bytes += size
+        while waiting:
+            yield self._answered(waiting)
+
+    def _answered(self, waiting: deque[tuple[T, bytes | None]]) -> tuple[T, TokenizedRow | RowRefused | None]:
+        mark, request = waiting.popleft()
+        if request is None:
+            return mark, None
+        try:
+            if self._is_closed:  # at an earlier row; this one was not answered
+                self._revive()
+                for again in (request, *(other for _, other in waiting)):
+                    self._send_or_leave(again)
+            return mark, _row(self._read(self._row_timeout_seconds))
+        except RowRefused as refused:
+            return mark, refused
 
     def close(self) -> None:
         """The process has ended."""
@@ -118,14 +175,19 @@ class BaseTokenizer:
     ) -> None:
         self.close()
 
-    def _ask(self, request: bytes) -> dict[str, Any]:
+    def _send(self, request: bytes) -> None:
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(request)
             self._child.stdin.flush()
         except OSError as error:
             raise RowRefused("its process ended") from error
-        return self._read(self._row_timeout_seconds)
+
+    def _send_or_leave(self, request: bytes | None) -> None:
+        """Sent; or left to be sent again by whoever finds that the process has ended."""
+        if request is not None and not self._is_closed:
+            with contextlib.suppress(RowRefused):
+                self._send(request)
 
     def _read(self, timeout_seconds: float) -> dict[str, Any]:
         """The next answer. A child that is too slow or says too much is killed; the next row gets another."""
@@ -150,6 +212,15 @@ class BaseTokenizer:
         if "error" in answer:
             raise RowRefused(answer["error"].rstrip("."))
         return answer
+
+
+def _request(messages: Messages, *, in_full: bool) -> bytes:
+    return json.dumps({"messages": messages, "in_full": in_full}).encode() + b"\n"
+
+
+def _row(answer: dict[str, Any]) -> TokenizedRow:
+    offsets = [(begin, end) for begin, end in answer.pop("offsets", [])]
+    return TokenizedRow(**answer, offsets=offsets[: answer["token_count"]])
 
 
 def _environment() -> dict[str, str]:

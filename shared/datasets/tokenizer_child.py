@@ -1,7 +1,7 @@
 """The process that reads a base model's files and runs its template: `python -m`, this module, a directory.
 
-Whoever wrote those files can stop or fill up this process and no other. One JSON line in, one out; the
-first line out describes the tokenizer. An answer {"error": ...} is meant for people.
+Whoever wrote those files can stop or fill up this process and no other. A JSON line in for each row, one out;
+the first line out describes the tokenizer. An answer {"error": ...} is meant for people.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.datasets.chat_template import Render, compile_template
-from shared.datasets.loss_mask import PLAIN_TEMPLATE
+from shared.datasets.loss_mask import PLAIN_TEMPLATE, mask
 
 MAX_FILE_BYTES = 200 * 2**20
 MAX_RENDERED_CHARS = 20_000_000
@@ -49,36 +49,49 @@ class Base:
         self.has_own_template = source is not None
         self.render: Render = compile_template(source or PLAIN_TEMPLATE, named)
         self.directory = directory
+        self.eos_id = None if self.eos_token is None else self.tokenizer.token_to_id(self.eos_token)
+        self.stop_ids = self._stop_ids()
 
     def facts(self) -> dict[str, Any]:
         """What the parent must know once."""
-        tokenizer = self.tokenizer
-        added = tokenizer.get_added_tokens_decoder()
-        eos_id = None if self.eos_token is None else tokenizer.token_to_id(self.eos_token)
-        model = _json_file(self.directory / "config.json")
-        text: dict[str, Any] = model
-        if isinstance(model.get("text_config"), dict):  # of a model that sees pictures too
-            text = model["text_config"]
-        generation_file = self.directory / "generation_config.json"
-        stops = (_json_file(generation_file) if generation_file.is_file() else text).get("eos_token_id")
+        added = self.tokenizer.get_added_tokens_decoder()
+        model = self._model()
+        context = model.get("max_position_embeddings", model.get("n_positions"))
         return {
-            "eos_id": eos_id,
+            "eos_id": self.eos_id,
             "eos_token": self.eos_token,
-            "stop_ids": [
-                one for one in [*(stops if isinstance(stops, list) else [stops]), eos_id] if type(one) is int
-            ],
+            "stop_ids": sorted(self.stop_ids),
             "special_ids": [number for number, token in added.items() if token.special],
-            "context_length_tokens": _positive(text.get("max_position_embeddings", text.get("n_positions"))),
+            "context_length_tokens": _positive(context),
             "has_own_template": self.has_own_template,
         }
 
-    def row(self, messages: list[dict[str, Any]], *, with_text: bool) -> dict[str, Any]:
-        """Token ids of the row up to its last answer, and of all of it."""
+    def row(self, messages: list[dict[str, Any]], *, in_full: bool) -> dict[str, Any]:
+        """How the row is masked; in full with its tokens, its text, and where in it each token stands."""
         prompt = self._encoded(self.render(messages[:-1], True))
         text = self.render(messages, False)
         whole = self._encoded(text)
-        answer = {"prompt_ids": prompt.ids, "ids": whole.ids}
-        return {**answer, "text": text, "offsets": whole.offsets} if with_text else answer
+        row = mask(prompt.ids, whole.ids, self.stop_ids, self.eos_id)
+        answer = {
+            "token_count": len(row.ids),
+            "start": row.start,
+            "is_shifted": row.is_shifted,
+            "is_closed": row.is_closed,
+            "has_words": row.has_words(self.stop_ids),
+        }
+        return {**answer, "ids": row.ids, "text": text, "offsets": whole.offsets} if in_full else answer
+
+    def _model(self) -> dict[str, Any]:
+        model = _json_file(self.directory / "config.json")
+        text = model.get("text_config")  # of a model that sees pictures too
+        return text if isinstance(text, dict) else model
+
+    def _stop_ids(self) -> frozenset[int]:
+        generation_file = self.directory / "generation_config.json"
+        source = _json_file(generation_file) if generation_file.is_file() else self._model()
+        stops = source.get("eos_token_id")
+        known = [*(stops if isinstance(stops, list) else [stops]), self.eos_id]
+        return frozenset(one for one in known if type(one) is int)
 
     def _encoded(self, text: str) -> Any:
         if len(text) > MAX_RENDERED_CHARS:
@@ -177,7 +190,7 @@ def main() -> None:
         _allow_cpu_time()
         request = json.loads(line)
         try:
-            _answer(base.row(request["messages"], with_text=request["with_text"]))
+            _answer(base.row(request["messages"], in_full=request["in_full"]))
         except MemoryError:
             _answer({"error": "it renders to more than fits in memory"})
         except Exception as error:  # a template may raise anything

@@ -6,12 +6,13 @@ The mask is the trainer's own (`loss_mask`). Nothing is cut: a row over the limi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 from shared.datasets.base_tokenizer import BaseTokenizer, RowRefused, TokenizedRow
 from shared.datasets.examples import Example
-from shared.datasets.loss_mask import limit_tokens
+from shared.datasets.loss_mask import Messages
 
 State = Literal["trained", "masked", "left_out"]
 
@@ -101,86 +102,89 @@ class Totals:
 
 
 def xray(
-    rows: Iterable[Example],
+    rows: Iterable[Example | RowXray],
     tokenizer: BaseTokenizer,
     *,
-    max_length_tokens: int | None = None,
+    limit: int,
     rows_in_full: int = 0,
 ) -> Iterator[RowXray]:
-    """Each row in turn; the first `rows_in_full` with their tokens and labels.
+    """Each row in turn; the first `rows_in_full` with their tokens and labels. What is one already is kept.
 
-    max_length_tokens: as in a job's configuration; None: what the base model allows. Raises InvalidRequest
-    when the template cannot be run at all.
+    limit: of tokens; a row that has more is left out by the trainer, see `loss_mask.limit_tokens`. Raises
+    InvalidRequest when the template cannot be run at all.
     """
-    limit = limit_tokens(max_length_tokens, tokenizer.context_length_tokens)
-    for number, row in enumerate(rows):
-        yield xray_row(row, tokenizer, limit=limit, in_full=number < rows_in_full)
+    remaining = iter(rows)
+    for row in islice(remaining, rows_in_full):
+        yield row if isinstance(row, RowXray) else xray_row(row, tokenizer, limit=limit)
+    for row, seen in tokenizer.measured((row, _messages(row)) for row in remaining):
+        if isinstance(row, RowXray):
+            yield row
+        else:
+            yield _of(row, seen, limit)
 
 
-def trained_tokens(
-    rows: Iterable[Example], tokenizer: BaseTokenizer, *, max_length_tokens: int | None = None
-) -> Totals:
-    """What one epoch over these rows is made of."""
-    totals = Totals()
-    for row in xray(rows, tokenizer, max_length_tokens=max_length_tokens):
-        totals.add(row)
-    return totals
-
-
-def xray_row(row: Example, tokenizer: BaseTokenizer, *, limit: int, in_full: bool = False) -> RowXray:
-    """One row, of which at most `limit` tokens are trained."""
-    if row.is_preference or row.label is not None:
-        return RowXray(row.line, reason="A preference: supervised training does not use it.")
-    if len(row.messages) < 2 or row.messages[-1].role != "assistant":
-        refusal = "Not a question with an answer last."
-        return RowXray(row.line, reason=refusal, is_refused=True)
+def xray_row(row: Example, tokenizer: BaseTokenizer, *, limit: int) -> RowXray:
+    """One row with its tokens and labels, of which at most `limit` are trained."""
+    messages = _messages(row)
+    if messages is None:
+        return _of(row, None, limit)
     try:
-        rendered = tokenizer.row([message.as_dict() for message in row.messages], with_text=in_full)
+        seen = tokenizer.row(messages)
     except RowRefused as refused:
-        return RowXray(row.line, reason=f"The chat template refuses it: {refused}.", is_refused=True)
-    count, start = len(rendered.mask.ids), min(rendered.mask.start, len(rendered.mask.ids))
-    remarks = _remarks(row, rendered)
+        return _of(row, refused, limit)
+    found = _of(row, seen, limit)
+    labels = tuple(seen.labels) if found.is_used else ()
+    return replace(found, labels=labels, tokens=_tokens(seen, tokenizer, is_used=found.is_used))
+
+
+def _messages(row: Example | RowXray) -> Messages | None:
+    """What the template is given; None where it is not asked."""
+    if isinstance(row, RowXray) or row.is_preference or row.label is not None:
+        return None
+    if len(row.messages) < 2 or row.messages[-1].role != "assistant":
+        return None
+    return [message.as_dict() for message in row.messages]
+
+
+def _of(row: Example, seen: TokenizedRow | RowRefused | None, limit: int) -> RowXray:
+    """What is made of a row that the template made this of; None: it was not asked."""
+    if seen is None:
+        if row.is_preference or row.label is not None:
+            return RowXray(row.line, reason="A preference: supervised training does not use it.")
+        return RowXray(row.line, reason="Not a question with an answer last.", is_refused=True)
+    if isinstance(seen, RowRefused):
+        return RowXray(row.line, reason=f"The chat template refuses it: {seen}.", is_refused=True)
+    count, start = seen.token_count, min(seen.start, seen.token_count)
     if count > limit:
         reason = f"{count:,} tokens, over the limit of {limit:,}: the trainer leaves it out."
-        tokens = _tokens(rendered, tokenizer, is_used=False) if in_full else ()
-        return RowXray(row.line, left_out_tokens=count, reason=reason, remarks=remarks, tokens=tokens)
-    words = [token for token in rendered.mask.ids[start:] if token not in tokenizer.stop_ids]
-    return RowXray(
-        row.line,
-        trained_tokens=count - start,
-        masked_tokens=start,
-        reason=None if words else "Of its answer only the end is trained: there is no word in it.",
-        remarks=remarks,
-        labels=tuple(rendered.mask.labels) if in_full else (),
-        tokens=_tokens(rendered, tokenizer, is_used=True) if in_full else (),
-    )
+        return RowXray(row.line, left_out_tokens=count, reason=reason, remarks=_remarks(row, seen))
+    idle = None if seen.has_words else "Of its answer only the end is trained: there is no word in it."
+    return RowXray(row.line, count - start, start, reason=idle, remarks=_remarks(row, seen))
 
 
-def _remarks(row: Example, rendered: TokenizedRow) -> tuple[str, ...]:
+def _remarks(row: Example, seen: TokenizedRow) -> tuple[str, ...]:
     earlier = any(message.role == "assistant" for message in row.messages[:-1])
     weighted = any(message.weight is not None for message in row.messages)
     remarks = {
         "Only its last answer is trained, earlier ones are read.": earlier,
         "The template renders its prompt differently with the answer; less of the prompt is read.": (
-            rendered.mask.is_shifted
+            seen.is_shifted
         ),
-        "The template does not end the answer; the end-of-text token is put behind it.": (
-            not rendered.mask.is_closed
-        ),
+        "The template does not end the answer; the end-of-text token is put behind it.": (not seen.is_closed),
         "The trainer does not heed the weights of messages.": weighted,
         "The trainer does not show the model the tools of the row.": bool(row.tools),
     }
     return tuple(remark for remark, holds in remarks.items() if holds)
 
 
-def _tokens(rendered: TokenizedRow, tokenizer: BaseTokenizer, *, is_used: bool) -> tuple[Token, ...]:
+def _tokens(seen: TokenizedRow, tokenizer: BaseTokenizer, *, is_used: bool) -> tuple[Token, ...]:
     tokens, shown = [], 0
-    for index, token_id in enumerate(rendered.mask.ids):
-        if index < len(rendered.offsets):
-            begin, end = rendered.offsets[index]
-            text, shown = rendered.text[max(begin, shown) : end], max(end, shown)
+    for index, token_id in enumerate(seen.ids):
+        if index < len(seen.offsets):
+            begin, end = seen.offsets[index]
+            text, shown = seen.text[max(begin, shown) : end], max(end, shown)
         else:
             text = tokenizer.eos_token or ""  # not in the text: the template forgot it
-        state: State = "left_out" if not is_used else "masked" if index < rendered.mask.start else "trained"
+        state: State = "left_out" if not is_used else "masked" if index < seen.start else "trained"
         tokens.append(Token(token_id, text, state, token_id in tokenizer.special_ids))
     return tuple(tokens)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models
 
-from shared.datasets.base_tokenizer import BaseTokenizer, RowRefused
+from shared.datasets.base_tokenizer import BaseTokenizer, RowRefused, TokenizedRow
 from shared.errors import InvalidRequest
 
 MESSAGES = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -54,13 +54,27 @@ def test_an_endless_template_is_stopped_and_given_up(base: Path) -> None:
         with pytest.raises(RowRefused, match=r"longer than 0\.3 seconds"):
             tokenizer.row(MESSAGES)
         assert time.monotonic() - started < 5
-        assert tokenizer.row([{"role": "user", "content": "b"}, *MESSAGES[1:]]).mask.ids  # a new process
+        assert tokenizer.row([{"role": "user", "content": "b"}, *MESSAGES[1:]]).ids  # a new process
         with pytest.raises(RowRefused):
             tokenizer.row(MESSAGES)
         with pytest.raises(RowRefused):
             tokenizer.row(MESSAGES)
         with pytest.raises(InvalidRequest, match="used up its time"):
             tokenizer.row(MESSAGES)
+
+
+def test_rows_that_were_sent_ahead_outlive_the_one_that_hangs(base: Path) -> None:
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    (base / "chat_template.jinja").write_text(
+        "{% if messages[0].content == 'hang' %}" + endless + "{% endif %}{{ messages[-1].content }}"
+    )
+    rows = [(n, [{"role": "user", "content": "hang" if n == 40 else "b"}, *MESSAGES[1:]]) for n in range(300)]
+    with BaseTokenizer(base, row_timeout_seconds=0.3) as tokenizer:
+        seen = list(tokenizer.measured([*rows, (300, None)]))
+    assert [number for number, _ in seen] == list(range(301))
+    refused = [number for number, row in seen if isinstance(row, RowRefused)]
+    assert (refused, seen[300]) == ([40], (300, None))
+    assert {row.token_count for _, row in seen if isinstance(row, TokenizedRow)} == {2}
 
 
 def test_a_template_that_is_none_is_told_at_once(base: Path) -> None:
