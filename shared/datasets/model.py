@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["sft", "preference", "kto"]
+SplitName = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ class Pair:
     is_desirable: bool | None = None  # whether the answer is a good one; set for kind 'kto'
     tools: tuple[dict[str, Any], ...] = field(default=(), hash=False)  # as OpenAI defines them
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)  # columns that belong to no turn
+    document_id: UUID | None = None  # None: not from a document
+    chunk_id: UUID | None = None  # None: not from a document, or it was cut anew since
+    split: SplitName | None = None  # None: not split yet
+    cluster_id: UUID | None = (
+        None  # the first pair of the group it is never divided from; None: not split yet
+    )
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
@@ -80,6 +87,10 @@ class Pair:
             is_desirable=row["is_desirable"],
             tools=tuple(row["tools"] or ()),
             metadata=row["metadata"],
+            document_id=_id(row["document_id"]),
+            chunk_id=_id(row["chunk_id"]),
+            split=row["split"],
+            cluster_id=_id(row["cluster_id"]),
         )
 
     @property
@@ -132,6 +143,10 @@ def takes_turns(messages: Sequence[Message]) -> bool:
             return False
         before = role
     return True
+
+
+def _id(value: str | None) -> UUID | None:
+    return UUID(value) if value else None
 
 
 def _messages(row: dict[str, Any]) -> tuple[Message, ...]:
