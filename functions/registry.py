@@ -25,6 +25,7 @@ from functions.poll_training import handler as poll_training
 from functions.process_document import handler as process_document
 from functions.provider_webhook import handler as provider_webhook
 from functions.report_training import handler as report_training
+from functions.split_dataset import handler as split_dataset
 from functions.start_training import handler as start_training
 from functions.validate_dataset import handler as validate_dataset
 from shared.training.spec import ReportBatch, ReportReceipt
@@ -88,6 +89,14 @@ FUNCTIONS: dict[str, Function] = {
             validate_dataset.handle,
             _USER,
             "it reads, and writes the same result",
+        ),
+        Function(
+            "split-dataset",
+            split_dataset.SplitDataset,
+            split_dataset.SplitResult,
+            split_dataset.handle,
+            _USER,
+            "a pair that was split keeps its place; the same pairs give the same split",
         ),
         Function(
             "export-dataset",

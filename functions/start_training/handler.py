@@ -121,7 +121,7 @@ async def _training_file(context: Context, dataset_id: UUID, method: Method) -> 
     file = await context.services.jobs.build_training_file(dataset_id, method)
     if file.row_count < MIN_PAIRS:
         raise InvalidRequest(
-            f"The dataset has {file.row_count} usable pairs; training needs at least {MIN_PAIRS}.",
+            f"The dataset has {file.row_count} usable pairs to train on; at least {MIN_PAIRS} are needed.",
             code="dataset_too_small",
             details={"usablePairs": file.row_count, "minimum": MIN_PAIRS},
         )

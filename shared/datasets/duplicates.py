@@ -196,8 +196,8 @@ class Groups:
         self._above[higher] = lower
 
 
-def clusters(rows: Iterable[tuple[str, Hashable | None]]) -> list[int]:
-    """For each row, a text and its source, the number of the first row of its cluster: its own for one alone.
+def clusters(rows: Iterable[tuple[str, *tuple[Hashable | None, ...]]]) -> list[int]:
+    """For each row, a text and its sources, the number of the first row of its cluster, or its own.
 
     Joined are equal texts, near ones, and those of one source (None: not known), also through others: the two
     ends of a chain may be less alike than NEAR_SIMILARITY.
@@ -205,13 +205,14 @@ def clusters(rows: Iterable[tuple[str, Hashable | None]]) -> list[int]:
     texts, groups = Texts(), Groups()
     first_of_text: list[int] = []
     first_of_source: dict[Hashable, int] = {}
-    for text, source in rows:
+    for text, *sources in rows:
         row, number = groups.add(), texts.add(text)
         if number == len(first_of_text):
             first_of_text.append(row)
         groups.join(row, first_of_text[number])
-        if source is not None:
-            groups.join(row, first_of_source.setdefault(source, row))
+        for source in sources:
+            if source is not None:
+                groups.join(row, first_of_source.setdefault(source, row))
 
     def joined(one: int, other: int) -> bool:
         return groups.first(first_of_text[one]) == groups.first(first_of_text[other])

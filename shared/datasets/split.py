@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from shared.datasets.duplicates import clusters, normal
+from shared.datasets.model import SplitName
 from shared.datasets.rows import PlainRow
 from shared.errors import InvalidRequest
 
-SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 _TOLERANCE = 1e-6
 
@@ -86,12 +86,27 @@ def split_rows(rows: Iterable[PlainRow], fractions: Fractions, seed: int) -> Spl
 
     def seen() -> Iterator[tuple[str, str | None]]:
         for row in rows:
-            keys.append(_key(row))
+            keys.append(group_key(row.text, row.source))
             yield row.text, row.source
 
     groups = clusters(seen())
-    of_group = _assigned([(first, keys[first]) for first in sorted(set(groups))], fractions, seed)
+    of_group = assigned([(first, keys[first]) for first in sorted(set(groups))], fractions, seed, {})
     return Split([of_group[first] for first in groups], groups)
+
+
+def assigned(
+    groups: Iterable[tuple[int, bytes]], fractions: Fractions, seed: int, known: Mapping[int, SplitName]
+) -> dict[int, SplitName]:
+    """The split of each group, given by number and key: as it is known, else one that has no group yet, else
+    as seed and key say."""
+    found: dict[int, SplitName] = {}
+    empty = [name for name in fractions.wanted if name not in known.values()]
+    for number, key in groups:
+        if number in known:
+            found[number] = known[number]
+        else:
+            found[number] = empty.pop(0) if empty else fractions.at(_place(seed, key))
+    return found
 
 
 def content_hash(rows: Iterable[tuple[SplitName, bytes]]) -> str:
@@ -100,15 +115,11 @@ def content_hash(rows: Iterable[tuple[SplitName, bytes]]) -> str:
     return hashlib.sha256(b"".join(entries)).hexdigest()
 
 
-def _key(row: PlainRow) -> bytes:
-    if row.source is not None:
-        return b"source\0" + row.source.encode(errors="surrogatepass")
-    return hashlib.sha256(normal(row.text).encode(errors="surrogatepass")).digest()
-
-
-def _assigned(groups: list[tuple[int, bytes]], fractions: Fractions, seed: int) -> dict[int, SplitName]:
-    assigned = {first: fractions.at(_place(seed, key)) for first, key in groups}
-    return assigned | {first: name for (first, _), name in zip(groups, fractions.wanted, strict=False)}
+def group_key(text: str, source: str | None) -> bytes:
+    """What a group is known by: the source of its first row, or else that row's text."""
+    if source is not None:
+        return b"source\0" + source.encode(errors="surrogatepass")
+    return hashlib.sha256(normal(text).encode(errors="surrogatepass")).digest()
 
 
 def _place(seed: int, key: bytes) -> float:

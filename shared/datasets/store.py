@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 from shared.datasets.formats import jsonl, lines, preference
-from shared.datasets.model import Pair
+from shared.datasets.model import Pair, SplitName
 from shared.db import PAGE_ROWS, Database, Row
 from shared.tokens import count_tokens
 from shared.training.files import TrainingFile
@@ -38,15 +38,23 @@ async def read_pairs(db: Database, dataset_id: UUID) -> list[Pair]:
     return [Pair.from_row(row) async for rows in pair_pages(db, dataset_id) for row in rows]
 
 
-async def build_training_file(db: Database, dataset_id: UUID, method: str = "full") -> TrainingFile:
-    """The usable pairs that this method learns from, as the file that a trainer reads.
+async def build_training_file(
+    db: Database, dataset_id: UUID, method: str = "full", part: SplitName = "train"
+) -> TrainingFile:
+    """The usable pairs of a part that this method learns from, as the file that a trainer reads.
 
-    dpo learns from pairs of kind 'preference', the other methods from those of kind 'sft'. row_count is 0
-    when there are none.
+    A pair that was not split is one of train. dpo learns from pairs of kind 'preference', the other methods
+    from those of kind 'sft'. row_count is 0 when there are none.
     """
     kind = "preference" if method == "dpo" else "sft"
-    pairs = [pair for pair in await read_pairs(db, dataset_id) if pair.is_usable and pair.kind == kind]
-    return training_file(pairs, method)
+    return training_file(
+        [
+            pair
+            for pair in await read_pairs(db, dataset_id)
+            if pair.is_usable and pair.kind == kind and (pair.split or "train") == part
+        ],
+        method,
+    )
 
 
 def training_file(pairs: list[Pair], method: str = "full") -> TrainingFile:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.datasets.leaks import Leak, Place, find_leaks
+from shared.datasets.model import SplitName
 from shared.datasets.rows import PlainRow, read_rows
-from shared.datasets.split import SPLITS, Fractions, SplitName, content_hash, split_rows
+from shared.datasets.split import SPLITS, Fractions, content_hash, split_rows
 from shared.errors import InvalidRequest
 from tests.shared.datasets.planted import edited, rows_of, sentence, text_row
 

@@ -1,0 +1,147 @@
+"""The pairs of a dataset into train, validation and test: as a file is split, and a pair keeps its place.
+
+Pairs of one document, pairs with one value in a field of their metadata, and pairs that say nearly the same
+form a group; a group is never divided. It goes where one of its pairs is already: to train if any is there,
+because a model may have seen it, else to validation, else to test. Where a group of new pairs goes follows
+from the seed and its key, as in `split`. So a pair that was split moves only when a new pair joins its group
+to another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import orjson
+
+from shared.datasets.duplicates import clusters
+from shared.datasets.leaks import Leak, find_leaks
+from shared.datasets.model import Pair, SplitName
+from shared.datasets.rows import SOURCE_FIELDS, PlainRow
+from shared.datasets.split import SPLITS, Fractions, Split, assigned, content_hash, group_key
+
+# What files call the three parts.
+_UPLOADED_NAMES: Mapping[str, SplitName] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing", "holdout", "held_out"), "test"),
+}
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What keeps pairs together, beside saying the same."""
+
+    metadata_field: str | None = None  # None: document_id and its like
+    # Of one document the pairs are kept together by section, not all; None: of none.
+    sectioned_document_id: UUID | None = None
+    section_of: Mapping[UUID, str] = field(default_factory=dict)  # of the chunks of that document
+
+    def document(self, pair: Pair) -> str | None:
+        """The document, or its section; None when the pair is not from one."""
+        if pair.document_id is None:
+            return None
+        if pair.document_id != self.sectioned_document_id:
+            return f"document {pair.document_id}"
+        # Of a chunk that is gone only the likeness of its pairs is known.
+        return self.section_of.get(pair.chunk_id) if pair.chunk_id else None
+
+    def named(self, pair: Pair) -> str | None:
+        """What the field says; None when the pair does not have it."""
+        for name in (self.metadata_field,) if self.metadata_field else SOURCE_FIELDS:
+            if isinstance(value := pair.metadata.get(name), str | int) and value != "":
+                return f"{self.metadata_field or 'document'} {value}"
+        return None
+
+
+@dataclass(frozen=True)
+class PairSplit:
+    """Where each pair went."""
+
+    pairs: Sequence[Pair]
+    split: Split
+    moved: int  # pairs that lay in another part, as they were split or as they came, and could not stay
+    uploaded: int  # pairs that came with a split
+
+    @property
+    def content_hash(self) -> str:
+        """Equal for equal pairs in equal places, whatever their ids and their order."""
+        lines = (_content(pair) for pair in self.pairs)
+        return content_hash(zip(self.split.of_row, lines, strict=True))
+
+    def groups(self) -> list[tuple[SplitName, list[UUID]]]:
+        """Each group with its pairs, the first pair of the group first."""
+        found: dict[int, list[UUID]] = {}
+        for pair, first in zip(self.pairs, self.split.groups, strict=True):
+            found.setdefault(first, []).append(pair.id)
+        return [(self.split.of_row[first], ids) for first, ids in found.items()]
+
+
+def split_pairs(
+    pairs: Sequence[Pair], grouping: Grouping, fractions: Fractions, seed: int, *, restart: bool = False
+) -> PairSplit:
+    """The split of each pair; those that came with one keep it, also when what was split is split anew."""
+    groups = clusters((said(pair), grouping.document(pair), grouping.named(pair)) for pair in pairs)
+    before = [uploaded_split(pair) if restart else placed(pair) for pair in pairs]
+    known: dict[int, SplitName] = {}
+    for place, first in zip(before, groups, strict=True):
+        if place is not None:
+            known[first] = min(place, known.get(first, place), key=SPLITS.index)
+    firsts = sorted(set(groups))
+    of_group = assigned(((first, _key(pairs[first], grouping)) for first in firsts), fractions, seed, known)
+    of_pair = [of_group[first] for first in groups]
+    return PairSplit(
+        pairs,
+        Split(of_pair, groups),
+        moved=sum(old not in (None, new) for old, new in zip(before, of_pair, strict=True)),
+        uploaded=sum(uploaded_split(pair) is not None for pair in pairs),
+    )
+
+
+def pair_leaks(pairs: Sequence[Pair], grouping: Grouping) -> Iterator[tuple[Leak, Pair, Pair]]:
+    """What a model knows from train when it is asked the others, and from validation when it is asked test.
+
+    A pair without a split is one of train, as in training.
+    """
+
+    def part(name: SplitName) -> Iterator[PlainRow]:
+        for number, pair in enumerate(pairs):
+            if (placed(pair) or "train") == name:
+                source = grouping.named(pair) or grouping.document(pair)
+                yield PlainRow(number, said(pair), source, b"")
+
+    for leak in find_leaks([part(name) for name in SPLITS]):
+        yield leak, pairs[leak.first.line], pairs[leak.second.line]
+
+
+def said(pair: Pair) -> str:
+    """Everything that is said in a pair, without its system message: that is said in many alike."""
+    return "\n".join([*(turn.content for turn in pair.turns), pair.rejected or ""]).strip()
+
+
+def placed(pair: Pair) -> SplitName | None:
+    """Where the pair lies: as it was split here, else as it came; None: nowhere."""
+    return pair.split or uploaded_split(pair)
+
+
+def uploaded_split(pair: Pair) -> SplitName | None:
+    """The split that a column of the imported file names; None when there is none."""
+    value = pair.metadata.get("split")
+    return _UPLOADED_NAMES.get(value.strip().casefold()) if isinstance(value, str) else None
+
+
+def only_document(pairs: Sequence[Pair]) -> UUID | None:
+    """The document that every pair comes from; None when there are several, or one comes from nowhere."""
+    documents = {pair.document_id for pair in pairs}
+    return documents.pop() if len(documents) == 1 else None
+
+
+def _key(pair: Pair, grouping: Grouping) -> bytes:
+    return group_key(said(pair), grouping.document(pair) or grouping.named(pair))
+
+
+def _content(pair: Pair) -> bytes:
+    messages = [message.as_dict() for message in pair.messages]
+    what = (pair.kind, messages, pair.rejected, pair.is_desirable, pair.tools)
+    return orjson.dumps(what, option=orjson.OPT_SORT_KEYS)
