@@ -23,6 +23,7 @@ _HINTS = {
     "rate_limited": "Wait a minute, then try again.",
     "dataset_not_ready": "Look at it with `fineflow datasets show`.",
     "dataset_too_small": "Add documents with `fineflow docs add` and create a larger dataset.",
+    "already_split": "Give --restart to split it anew.",
     "api_key_missing": "Store the key with `fineflow keys set PROVIDER`.",
     "budget_exceeded": "See how the budget stands with `fineflow estimate`.",
     "cost_unknown": "Give --spend-cap USD.",

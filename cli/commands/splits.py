@@ -1,4 +1,7 @@
-"""`fineflow datasets split`, `dedupe` and `leaks`: JSONL files in and out, no stack, no account."""
+"""`fineflow datasets split`, `dedupe` and `leaks`: JSONL files in and out, no stack, no account.
+
+Only `split` without `--output` means a dataset of the stack.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,23 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.backend.lookup import Project
 from cli.command import command
+from cli.commands.dataset_split import split_dataset
 from cli.exits import CliError, ExitCode
 from cli.screen.output import Result, facts, table
 
 if TYPE_CHECKING:
     from shared.datasets.leaks import Leak
+    from shared.datasets.model import SplitName
     from shared.datasets.rows import PlainRow
-    from shared.datasets.split import SplitName
 
 app = typer.Typer()
 
 LISTED = 100  # with --json; of each kind
 SHOWN = 20  # on the terminal
+USUAL_SEED = 42
+Share = Annotated[float | None, typer.Option(help="Share of the rows, 0-1.")]
 JsonlFile = Annotated[Path, typer.Argument(metavar="FILE", help="JSONL of any format, one row a line.")]
 GroupBy = Annotated[
     str | None,
@@ -34,20 +41,55 @@ Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 @command(app, "split")
 async def split(
-    file: JsonlFile,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="For the three files.")],
-    train: Annotated[float, typer.Option(help="Share of the rows, 0-1.")] = 0.8,
-    validation: Annotated[float, typer.Option(help="Share of the rows, 0-1.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Share of the rows, 0-1.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 42,
+    target: Annotated[
+        str, typer.Argument(metavar="FILE|DATASET", help="A JSONL file with --output, else a dataset.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="For the three files.")
+    ] = None,
+    train: Share = None,
+    validation: Share = None,
+    test: Share = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed, another split. Default: 42.")] = None,
     group_by: GroupBy = None,
     force: Force = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Split a dataset anew.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="List what a dataset's parts give away.")] = False,
+    project: Project = None,
 ) -> Result:
-    """Divide a file: no document and no near-duplicate is in two parts, rows appended move no other."""
+    """Divide a file or dataset: no document or near-duplicate is in two parts; what is added moves no other.
+
+    Shares left out are 0 when one is given; none given: 0.8, 0.1 and 0.1.
+    """
+    shares = None if train is validation is test is None else (train or 0, validation or 0, test or 0)
+    if output is None:
+        return await split_dataset(
+            target,
+            shares=shares,
+            seed=seed,
+            group_by=group_by,
+            restart=restart,
+            check=check,
+            project=project,
+        )
+    if restart or check or project:
+        message = "--restart, --check and --project are for a dataset, and --output is for a file."
+        raise CliError(message, exit_code=ExitCode.USAGE)
+    return _split_file(Path(target), output, shares, USUAL_SEED if seed is None else seed, group_by, force)
+
+
+def _split_file(
+    file: Path,
+    output: Path,
+    shares: tuple[float, float, float] | None,
+    seed: int,
+    group_by: str | None,
+    force: bool,
+) -> Result:
     from shared.datasets.split import Fractions, content_hash, split_rows
 
     with _refusals():
-        fractions = Fractions(train, validation, test)
+        fractions = Fractions(*shares) if shares else Fractions()
         found = split_rows(_rows(file, group_by), fractions, seed)
         paths: dict[SplitName, Path] = {name: output / f"{name}.jsonl" for name in fractions.wanted}
         _refuse_existing(paths.values(), force)
@@ -74,10 +116,10 @@ async def split(
         "contentHash": digest,
         "files": {name: str(path) for name, path in paths.items()},
     }
-    shares = {
+    parts = {
         name: f"{count} rows in {found.group_counts[name]} groups" for name, count in found.counts.items()
     }
-    return Result(data, facts([*shares.items(), ("documents", data["documents"]), ("content hash", digest)]))
+    return Result(data, facts([*parts.items(), ("documents", data["documents"]), ("content hash", digest)]))
 
 
 @command(app, "dedupe")
