@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     gemini_api_key: SecretStr | None = None
     gemini_base_url: str | None = None
     gemini_model: str = "gemini-3.8-flash"
+    anthropic_api_key: SecretStr | None = None
+    anthropic_base_url: str | None = None
+    anthropic_model: str = "claude-haiku-5-5"
     openai_compatible_base_url: str | None = None
     openai_compatible_api_key: SecretStr | None = None
     openai_compatible_model: str | None = None

@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="Datasets of question and answer pa
 
 Format = Literal["openai", "anthropic", "alpaca", "sharegpt", "chatml"]
 Mode = Literal["auto", "qa", "instruction", "conversation"]
-Generator = Literal["extractive", "gemini", "openai_compatible"]
+Generator = Literal["extractive", "gemini", "anthropic", "openai_compatible"]
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Name, id, or the beginning of an id.")]
 PREVIEW_PAIRS = 5
 

@@ -13,12 +13,14 @@ from shared.generation.extractive.generator import ExtractiveGenerator
 from shared.generation.language_model import LanguageModelGenerator
 from shared.generation.source import Generator, Mode
 from shared.keys.crypto import derive
-from shared.keys.store import KeyStore
-from shared.llm.base import ChatModel
+from shared.keys.store import KeyStore, OpenedKey
+from shared.llm.anthropic import Anthropic
 from shared.llm.gemini import Gemini
+from shared.llm.http_model import HttpModel
 from shared.llm.openai_compatible import OpenAICompatible
+from shared.llm.pace import Paced
 
-GeneratorName = Literal["extractive", "gemini", "openai_compatible"]
+GeneratorName = Literal["extractive", "gemini", "anthropic", "openai_compatible"]
 
 
 class Generation(BaseModel):
@@ -55,13 +57,12 @@ async def open_generator(
     """
     if generation.generator == "extractive":
         return ExtractiveGenerator(mode)
-    open_model = _gemini if generation.generator == "gemini" else _openai_compatible
-    model = await open_model(generation.model, user_id, keys, settings)
+    model = await _OPEN[generation.generator](generation.model, user_id, keys, settings)
     secret = derive(settings.api_key_encryption_secret, f"prompt-marks/{project_id}")
-    return LanguageModelGenerator(model, mode, system_prompt, secret)
+    return LanguageModelGenerator(Paced(model), mode, system_prompt, secret)
 
 
-async def _gemini(model: str | None, user_id: UUID | None, keys: KeyStore, settings: Settings) -> ChatModel:
+async def _gemini(model: str | None, user_id: UUID | None, keys: KeyStore, settings: Settings) -> HttpModel:
     own = await keys.open(user_id, "gemini") if user_id else None
     api_key = own.api_key if own else settings.gemini_api_key
     if api_key is None:
@@ -69,11 +70,22 @@ async def _gemini(model: str | None, user_id: UUID | None, keys: KeyStore, setti
     return Gemini(model or settings.gemini_model, api_key, settings.gemini_base_url)
 
 
+async def _anthropic(
+    model: str | None, user_id: UUID | None, keys: KeyStore, settings: Settings
+) -> HttpModel:
+    own = await keys.open(user_id, "anthropic") if user_id else None
+    api_key = own.api_key if own else settings.anthropic_api_key
+    if api_key is None:
+        raise _missing("anthropic", "Set your key with manage-api-keys, or choose the generator extractive.")
+    base_url, public_only = _address(own, settings.anthropic_base_url, settings)
+    return Anthropic(model or settings.anthropic_model, api_key, base_url, public_only=public_only)
+
+
 async def _openai_compatible(
     model: str | None, user_id: UUID | None, keys: KeyStore, settings: Settings
-) -> ChatModel:
+) -> HttpModel:
     own = await keys.open(user_id, "openai_compatible") if user_id else None
-    base_url = (own.base_url if own else None) or settings.openai_compatible_base_url
+    base_url, public_only = _address(own, settings.openai_compatible_base_url, settings)
     if base_url is None:
         raise _missing(
             "openai_compatible",
@@ -87,10 +99,15 @@ async def _openai_compatible(
             details={"generator": "openai_compatible"},
         )
     api_key = own.api_key if own else settings.openai_compatible_api_key
-    chosen_by_user = own is not None and own.base_url is not None
-    return OpenAICompatible(
-        base_url, name, api_key, public_only=chosen_by_user and not settings.reaches_private_addresses
-    )
+    return OpenAICompatible(base_url, name, api_key, public_only=public_only)
+
+
+def _address(own: OpenedKey | None, by_server: str | None, settings: Settings) -> tuple[str | None, bool]:
+    """Where the service answers (None: where its vendor does), and whether only public addresses may be
+    reached there: those that a user chose."""
+    if own is not None and own.base_url is not None:
+        return own.base_url, not settings.reaches_private_addresses
+    return by_server, False
 
 
 def _missing(provider: str, remedy: str) -> InvalidRequest:
@@ -99,3 +116,6 @@ def _missing(provider: str, remedy: str) -> InvalidRequest:
         code="api_key_missing",
         details={"provider": provider},
     )
+
+
+_OPEN = {"gemini": _gemini, "anthropic": _anthropic, "openai_compatible": _openai_compatible}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from shared.errors import ProviderUnavailable
+from shared.llm.limits import Limit
 
 JsonSchema = dict[str, Any]
 TIMEOUT_SECONDS = 90
-ATTEMPTS = 3  # of one call; a chunk that fails is tried again later by its lease
 MOST_RESPONSE_BYTES = 2_000_000
 
 
@@ -28,22 +28,26 @@ class Completion:
 
     text: str
     prompt_tokens: int = 0
-    completion_tokens: int = 0
+    completion_tokens: int = 0  # also those that a model thinks with: they are billed
+    limits: tuple[Limit, ...] = ()  # what the vendor says that it will still take
 
 
 class TryLater(ProviderUnavailable):
-    """The model is busy or away. `retry_after_seconds`: as it asked; None: it did not say."""
+    """The model is busy or away. `retry_after_seconds`: as it asked; None: it did not say.
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    With `too_fast` it is there and takes less than it is asked: what counts is the rate, not the call.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float | None = None, too_fast: bool = False
+    ) -> None:
         super().__init__(
-            message, code="model_unavailable", details={"retryAfterSeconds": retry_after_seconds}
+            message,
+            code="model_busy" if too_fast else "model_unavailable",
+            details={"retryAfterSeconds": retry_after_seconds},
+            retry_after_seconds=retry_after_seconds,
         )
-        self.retry_after_seconds = retry_after_seconds
-
-
-def refusal_code(status: int) -> str:
-    """The code of a definite no: whether it is the key, which holds for every further call."""
-    return "api_key_rejected" if status in (401, 403) else "model_refused"
+        self.too_fast = too_fast
 
 
 class ChatModel(Protocol):
@@ -57,7 +61,8 @@ class ChatModel(Protocol):
     async def complete(self, turns: Sequence[Turn], *, json_schema: JsonSchema | None = None) -> Completion:
         """The model's answer; with a schema, JSON of that shape.
 
-        Raises TryLater after a bounded number of attempts, ProviderRejected for a definite no.
+        Raises TryLater, and ProviderRejected for a definite no. The clients of vendors try once;
+        shared.llm.pace tries again.
         """
         ...
 

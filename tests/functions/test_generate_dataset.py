@@ -112,6 +112,7 @@ async def test_what_cannot_be_made_is_refused_before_a_row_exists(world: World) 
         ({"documentIds": [str(evil[0][0])]}, 422, "no_chunks"),
         ({"documentIds": []}, 422, "invalid_request"),
         ({"generator": "gemini"}, 422, "api_key_missing"),
+        ({"generator": "anthropic"}, 422, "api_key_missing"),
         ({"generator": "openai_compatible"}, 422, "api_key_missing"),
         ({"pairsPerChunk": 0}, 422, "invalid_request"),
         ({"maxPairs": 9}, 422, "invalid_request"),
