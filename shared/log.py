@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from structlog.typing import EventDict, WrappedLogger
 
 # Shapes of keys and tokens of the vendors that FineFlow talks to, and of JWTs.
-_SECRET = re.compile(
+SECRET_SHAPE = re.compile(
     r"(sk-[\w-]{8,}|hf_\w{8,}|sb_secret_[\w-]{8,}|whsec_[\w+/=-]{8,}|AIza[\w-]{20,}|tgp_[\w-]{8,}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+|(?i:bearer)\s+[\w.~+/=-]{8,})"
 )
@@ -70,7 +70,7 @@ def _forms(value: str) -> tuple[str, ...]:
 def redact(value: Any) -> Any:
     """The same value with everything that is, or looks like, a key or token replaced."""
     if isinstance(value, str):
-        return _SECRET.sub(REDACTED, _without_remembered(value))
+        return SECRET_SHAPE.sub(REDACTED, _without_remembered(value))
     if isinstance(value, SecretStr):
         return REDACTED
     if isinstance(value, dict):

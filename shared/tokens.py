@@ -37,6 +37,11 @@ def count_tokens(text: str) -> int:
     return estimate_tokens(text) if vocabulary is None else len(vocabulary.encode_ordinary(text))
 
 
+def counts_exactly() -> bool:
+    """Whether `count_tokens` has the vocabulary."""
+    return _vocabulary(os.environ.get("TIKTOKEN_CACHE_DIR")) is not None
+
+
 def estimate_tokens(text: str) -> int:
     """Tokens without the vocabulary, from the shape of the text alone."""
     total = 0

@@ -69,7 +69,6 @@ def _take(
         report.add(Finding("not_held", "error", message, report.file, item.line, None, hint), listed_a_rule)
         return
     report.example_count += 1
-    report.char_count += sum(len(message.content) for message in item.messages)
     if item.metadata and not with_metadata:
         columns = ", ".join(list(item.metadata)[:8])
         message = f"Other columns were left out: {columns}."

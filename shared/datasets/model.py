@@ -127,6 +127,11 @@ class Pair:
         return Example(self.messages, rejected, self.is_desirable, self.tools, self.metadata)
 
 
+def plain(messages: Sequence[Message]) -> bool:
+    """Whether the messages are role and content alone."""
+    return not any(m.tool_calls or (m.tool_call_id, m.name, m.weight) != (None, None, None) for m in messages)
+
+
 def takes_turns(messages: Sequence[Message]) -> bool:
     """Whether a user begins and no role speaks twice in a row; results of tools follow calls.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -192,8 +191,3 @@ def _function_call(item: dict[str, Any], where: str) -> Message:
         raise NotRead("function_call", f"{where} is no call of a function.", hint) from None
     written = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
     return Message("assistant", "", ({"type": "function", "function": {"name": name, "arguments": written}},))
-
-
-def plain(messages: Sequence[Message]) -> bool:
-    """Whether the messages are role and content alone."""
-    return not any(m.tool_calls or m.tool_call_id or m.name or m.weight is not None for m in messages)

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 
 from shared.datasets.examples import Example
-from shared.datasets.model import Message
+from shared.datasets.model import Message, plain
 from shared.datasets.shapes import SHAPES, shape_of
-from shared.datasets.turns import is_anthropic_prompt, plain
+from shared.datasets.turns import is_anthropic_prompt
 
 FORMATS = tuple(shape.name for shape in SHAPES)
 _SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}

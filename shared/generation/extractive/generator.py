@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from shared.documents.language import ENGLISH
 from shared.documents.markdown import Block, blocks, heading_title, plain
 from shared.documents.quality import words
 from shared.documents.sentences import sentences
-from shared.generation.extractive.language import ENGLISH, Language, detect, distinctive_phrase, quotable
+from shared.generation.extractive.language import Language, detect, distinctive_phrase, quotable
 from shared.generation.extractive.questions import Question
 from shared.generation.extractive.statements import ask, in_heading, is_well_put
 from shared.generation.source import Draft, Drafts, Mode, SourceChunk

@@ -1,30 +1,27 @@
-"""Which language a text is in, and how to ask about a phrase of it in that language."""
+"""How to ask about a phrase of a text in the text's own language."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from shared.documents.quality import words
+from shared.documents.language import ENGLISH, language_of, languages
 from shared.generation.extractive.english import is_manner, noun_phrases
 
 _MAX_HEADING = 80
-_MIN_SCRIPT_SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class Language:
-    """How one language is told and asked in. `words` or `script` says how it is recognised."""
+    """How one asks in a language."""
 
     code: str
     under: str  # asks about a phrase under a heading
     alone: str  # asks about a phrase where there is no heading
     common: frozenset[str]  # words that carry no meaning of their own
-    script: re.Pattern[str] | None
     parts: re.Pattern[str] | None  # what stands between phrases where no blanks are set
 
     def ask_about(self, phrase: str, heading: str | None) -> str:
@@ -47,28 +44,9 @@ class Language:
         return word.lower() in self.common or (self.code == ENGLISH and is_manner(word.lower()))
 
 
-ENGLISH = "en"
-
-
 def detect(text: str) -> Language:
-    """The language of most of the text's letters or commonest words; English when nothing speaks for one."""
-    letters = sum(char.isalpha() for char in text) or 1
-    for language in _languages().values():
-        # Japanese stands before Chinese: it is the one that also has kana.
-        if language.script and len(language.script.findall(text)) / letters >= _MIN_SCRIPT_SHARE:
-            return language
-    latin = {code: language for code, language in _languages().items() if language.script is None}
-    counts = Counter(words(text))
-    hits = {code: _hits(counts, language) for code, language in latin.items()}
-    best = max(hits, key=lambda code: hits[code])
-    return latin[best] if hits[best] > hits[ENGLISH] else latin[ENGLISH]
-
-
-def _hits(counts: Counter[str], language: Language) -> int:
-    """How often words of this language alone occur; 0 for fewer than three different ones."""
-    own = language.common - (_languages()[ENGLISH].common if language.code != ENGLISH else frozenset())
-    present = [word for word in own if counts[word] and len(word) > 1]
-    return sum(counts[word] for word in present) if len(present) >= 3 else 0
+    """The language that the text is in; English when nothing speaks for another one."""
+    return _languages()[language_of(text)]
 
 
 def distinctive_phrase(sentence: str, around: str, language: Language) -> str | None:
@@ -96,8 +74,7 @@ def _languages() -> dict[str, Language]:
             code=code,
             under=entry["under"],
             alone=entry["alone"],
-            common=frozenset(entry.get("words", "").split()),
-            script=re.compile(entry["script"]) if "script" in entry else None,
+            common=languages()[code].common,
             parts=re.compile(entry["parts"]) if "parts" in entry else None,
         )
         for code, entry in data.items()

@@ -1,0 +1,45 @@
+"""Which of many keys came before, for as many rows as there are."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from itertools import count
+
+_SLOTS_A_KEY = 16
+_MOST_SLOTS = 2**26
+
+
+class Repeats:
+    """Keys in the order in which they were added: 8 bytes each, and at most 64 MiB while they are compared.
+
+    A key is the hash of what it stands for, 64 bits: of ten million different ones two are alike in one of
+    three hundred thousand files.
+    """
+
+    def __init__(self) -> None:
+        self.keys = array("q")
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """For each key that was there before, the number of the first one and its own, from 0."""
+        suspects = self._suspects()
+        if not suspects:
+            return
+        first: dict[int, int] = {}
+        for number, key in zip(count(), self.keys, strict=False):
+            if key in suspects and first.setdefault(key, number) != number:
+                yield first[key], number
+
+    def _suspects(self) -> set[int]:
+        """All keys that are repeated, and a few that share a slot with another one."""
+        mask = min(1 << (len(self.keys) * _SLOTS_A_KEY).bit_length(), _MOST_SLOTS) - 1
+        taken, suspects = bytearray(mask + 1), set()
+        for key in self.keys:
+            if taken[key & mask]:
+                suspects.add(key)
+            else:
+                taken[key & mask] = 1
+        return suspects
