@@ -33,9 +33,10 @@ from shared.jobs.store import JobStore
 from shared.jobs.token import TrainerTokens
 from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers.base import KeyFacts, ProviderReport
+from shared.training.config import Method
 from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunSpec
+from shared.training.spec import Callback, RunSpec
 
 LATENCY_SECONDS = 0.15
 CONCURRENCY = 100

@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared.training.spec import Method
+from shared.training.config import Method
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,11 @@ from cli.screen.output import Result, notes
 
 BaseModel = Annotated[str, typer.Option("--base-model", "-m", help="A catalogue name, a Hub id, or a path.")]
 Method = Annotated[
-    Literal["full", "lora", "dpo"], typer.Option(help="full changes all weights, lora adds a few.")
+    Literal["full", "lora", "qlora", "dpo", "orpo", "kto", "embedding"],
+    typer.Option(
+        help="full changes all weights; lora and qlora add a few; dpo, orpo and kto learn which answers are"
+        " preferred; embedding learns to find texts."
+    ),
 ]
 Provider = Annotated[str, typer.Option(help="Where it runs.")]
 Epochs = Annotated[int | None, typer.Option(min=1, max=50, help="Times over the data. Default: 3.")]

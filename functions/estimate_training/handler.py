@@ -13,8 +13,8 @@ from functions.estimate_training.plan import TrainingOptions, plan
 from functions.messages import Response
 from shared.errors import InvalidRequest
 from shared.providers.registry import choose
+from shared.training.config import Method, TrainingConfig
 from shared.training.lifetime import ending
-from shared.training.spec import Method, TrainingConfig
 
 
 class EstimateTraining(TrainingOptions):

@@ -13,9 +13,10 @@ from shared.errors import InvalidRequest, ProviderNotEligible
 from shared.providers.alternatives import alternative, with_alternative
 from shared.providers.base import TrainingProvider
 from shared.training.catalog import TINY, misplaced, resolve
+from shared.training.config import Method, TrainingConfig
 from shared.training.estimate import Estimate, at_vendor
 from shared.training.files import TrainingFile
-from shared.training.spec import BaseModelId, DatasetFile, Method, RunSpec, TrainingConfig
+from shared.training.spec import BaseModelId, DatasetFile, RunSpec
 
 _OWN_ADDRESS = "the service at your baseUrl"
 

@@ -23,9 +23,10 @@ from shared.db import Row
 from shared.errors import InvalidRequest
 from shared.providers.base import TrainingProvider
 from shared.providers.registry import choose
+from shared.training.config import Method
 from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
-from shared.training.spec import Method, RunSpec
+from shared.training.spec import RunSpec
 
 
 class StartTraining(TrainingOptions):

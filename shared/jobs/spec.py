@@ -5,8 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from shared.jobs.model import Job
+from shared.training.config import TrainingConfig
 from shared.training.files import TrainingFile
-from shared.training.spec import DatasetFile, RunSpec, TrainingConfig
+from shared.training.spec import DatasetFile, RunSpec
 
 
 def run_spec(job: Job, file: TrainingFile, run_id: UUID) -> RunSpec:

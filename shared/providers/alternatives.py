@@ -7,8 +7,9 @@ from typing import Any
 
 from shared.providers.base import TrainingProvider
 from shared.training.catalog import CATALOG, resolve
+from shared.training.config import SUPERVISED, Method, TrainingConfig
 from shared.training.files import TrainingFile
-from shared.training.spec import Method, RunSpec, TrainingConfig
+from shared.training.spec import RunSpec
 
 # The first of these that the server has, each with an open model that fits the place: one GPU, or a laptop.
 _PLACES = (("modal", "Qwen/Qwen3-4B"), ("huggingface", "Qwen/Qwen3-4B"), ("local", "Qwen/Qwen3-0.6B"))
@@ -19,9 +20,9 @@ def alternative(
 ) -> dict[str, Any] | None:
     """What start-training would take for an open model on the same rows, with its estimate; None: no place.
 
-    Names are camelCase. Rows of preferences are trained by DPO only, so they may find no place.
+    Names are camelCase. Rows of preferences are trained by their own method only, so they may find no place.
     """
-    method: Method = "dpo" if spec.method == "dpo" else "lora"
+    method: Method = "lora" if spec.method in SUPERVISED else spec.method
     for name, base_model in _PLACES:
         provider = available.get(name)
         if provider is None or method not in provider.methods:

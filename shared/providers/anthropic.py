@@ -16,9 +16,10 @@ from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers.base import KeyFacts, ProviderReport
 from shared.providers.wire import refusal, silence
 from shared.public_only import PublicResolver, require_public
+from shared.training.config import Method
 from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunSpec
+from shared.training.spec import Callback, RunSpec
 
 _ADDRESS = "https://api.anthropic.com"
 _VERSION = "2023-06-01"  # of the API: the only one, see "API versioning" in its reference

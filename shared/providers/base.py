@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from shared.keys.store import KeyProvider, OpenedKey
+from shared.training.config import Method
 from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, Progress, RunError, RunResult, RunSpec
+from shared.training.spec import Callback, Progress, RunError, RunResult, RunSpec
 
 ReportedStatus = Literal["validating", "queued", "training", "completed", "failed", "cancelled"]
 ENDED_STATUSES: frozenset[ReportedStatus] = frozenset({"completed", "failed", "cancelled"})

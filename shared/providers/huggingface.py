@@ -17,8 +17,9 @@ from shared.providers.base import ENDED_STATUSES, KeyFacts, ProviderReport
 from shared.providers.huggingface_client import HuggingFaceClient, listed_jobs
 from shared.providers.wire import OneAtATime, before_create
 from shared.training import estimate
+from shared.training.config import Method
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunSpec
+from shared.training.spec import Callback, RunSpec
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo

@@ -23,8 +23,9 @@ from shared.keys.store import OpenedKey
 from shared.providers.base import KeyFacts, ProviderReport
 from shared.training import estimate
 from shared.training.catalog import TINY
+from shared.training.config import Method
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunError, RunSpec, RunState, RunStatus
+from shared.training.spec import Callback, RunError, RunSpec, RunState, RunStatus
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 # All that a trainer may know of this process: no key and no secret is among them.

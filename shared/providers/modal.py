@@ -34,8 +34,9 @@ from shared.keys.store import OpenedKey
 from shared.providers.base import KeyFacts, ProviderReport, ReportedStatus
 from shared.providers.wire import before_create, silence, told
 from shared.training import estimate
+from shared.training.config import Method
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunError, RunResult, RunSpec, RunState, Ticket
+from shared.training.spec import Callback, RunError, RunResult, RunSpec, RunState, Ticket
 
 if TYPE_CHECKING:
     from modal._grpc_client import UnaryUnaryWrapper

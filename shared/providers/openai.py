@@ -31,8 +31,9 @@ from shared.providers.openai_request import JOB_KEY, create_request
 from shared.providers.openai_webhooks import ProviderHint, read_webhook
 from shared.providers.wire import OneAtATime, before_create
 from shared.training import estimate, prices
+from shared.training.config import Method
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunError, RunSpec
+from shared.training.spec import Callback, RunError, RunSpec
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, Omit

@@ -21,8 +21,9 @@ from shared.providers.base import ENDED_STATUSES, KeyFacts, ProviderReport
 from shared.providers.together_client import TogetherClient
 from shared.providers.wire import OneAtATime, before_create
 from shared.training import estimate
+from shared.training.config import Method
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunSpec
+from shared.training.spec import Callback, RunSpec
 
 if TYPE_CHECKING:
     from together import AsyncTogether

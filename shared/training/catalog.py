@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from shared.training.config import ADAPTERS, SUPERVISED, LrScheduler, Method, TrainingConfig
 from shared.training.files import MAX_LENGTH_TOKENS
-from shared.training.spec import LrScheduler, Method, TrainingConfig
 
 TINY = "fineflow/tiny"
 
@@ -103,32 +104,61 @@ class Defaults:
     warmup_ratio: float
 
 
-# LoRA moves few weights and needs a rate about ten times that of full fine-tuning (TRL's own SFT
-# default is 2e-5).
+# full: 2e-5 is TRL's own and Stanford Alpaca's for 7 billion parameters.
+# lora: adapters are few weights and start at nothing, so they need about ten times that (QLoRA, Dettmers et
+# al. 2023, table 9: 2e-4 for 7 and 13 billion parameters). qlora: the same adapters.
+# dpo, kto: a model that answers already is moved a little. The papers and TRL's documentation of KTO take
+# 5e-7 to 1e-6 for all weights; ten times that for adapters. orpo learns the answers too, from the same rows
+# (Hong et al. 2024: 8e-6).
+# embedding: the examples of sentence-transformers; each row is compared with the others of its batch, so a
+# larger batch teaches more.
 _DEFAULTS: dict[Method, Defaults] = {
     "full": Defaults(2e-5, "linear", 8, MAX_LENGTH_TOKENS, 0.03),
     "lora": Defaults(2e-4, "linear", 8, MAX_LENGTH_TOKENS, 0.03),
+    "qlora": Defaults(2e-4, "linear", 8, MAX_LENGTH_TOKENS, 0.03),
+    "dpo": Defaults(5e-6, "cosine", 8, MAX_LENGTH_TOKENS, 0.1),
+    "orpo": Defaults(8e-6, "cosine", 8, MAX_LENGTH_TOKENS, 0.1),
+    "kto": Defaults(5e-6, "cosine", 16, MAX_LENGTH_TOKENS, 0.1),  # both kinds of rows should be in a batch
+    "embedding": Defaults(2e-5, "linear", 32, 512, 0.1),
 }
+# Over so many parameters the rate is halved: Alpaca's 1e-5 for 13 billion, QLoRA's 1e-4 for 33 and 65.
+_LARGE_PARAMETERS: dict[Method, float] = {"full": 10e9, **dict.fromkeys(ADAPTERS, 20e9)}
 # The tiny model starts from noise. Measured on 48 to 100 sentences: batches of 4 learn in as many
 # seconds an epoch as batches of 8 and in fewer epochs; with less warm-up some seeds get stuck.
 _TINY_DEFAULTS: dict[Method, Defaults] = {
     "full": Defaults(4e-3, "cosine", 4, MAX_LENGTH_TOKENS, 0.1),
     "lora": Defaults(8e-3, "cosine", 4, MAX_LENGTH_TOKENS, 0.1),
+    "qlora": Defaults(8e-3, "cosine", 4, MAX_LENGTH_TOKENS, 0.1),
+    "dpo": Defaults(2e-3, "cosine", 4, MAX_LENGTH_TOKENS, 0.1),
+    "orpo": Defaults(5e-3, "cosine", 4, MAX_LENGTH_TOKENS, 0.1),
+    "kto": Defaults(2e-3, "cosine", 8, MAX_LENGTH_TOKENS, 0.1),
+    "embedding": Defaults(1e-3, "linear", 16, 512, 0.1),
 }
+
+
+def defaults(base_model: str, method: Method) -> Defaults:
+    """What is taken where a config leaves a value open."""
+    if base_model == TINY:
+        return _TINY_DEFAULTS[method]
+    large = (parameter_count(base_model) or 0) > _LARGE_PARAMETERS.get(method, math.inf)
+    usual = _DEFAULTS[method]
+    return replace(usual, learning_rate=usual.learning_rate / 2) if large else usual
 
 
 def resolve(config: TrainingConfig, base_model: str, method: Method) -> TrainingConfig:
     """The same configuration with every automatic value filled in."""
-    defaults = (_TINY_DEFAULTS if base_model == TINY else _DEFAULTS)[method]
-    automatic_rate = defaults.learning_rate * config.learning_rate_multiplier
-    warmup_ratio = defaults.warmup_ratio if config.warmup_ratio is None else config.warmup_ratio
+    usual = defaults(base_model, method)
+    automatic_rate = usual.learning_rate * config.learning_rate_multiplier
+    save_steps = config.save_steps or 100
     return config.model_copy(
         update={
             "learning_rate": config.learning_rate or automatic_rate,
-            "lr_scheduler": config.lr_scheduler or defaults.lr_scheduler,
-            "batch_size": config.batch_size or defaults.batch_size,
-            "max_length": config.max_length or defaults.max_length,
-            "warmup_ratio": warmup_ratio,
-            "save_steps": config.save_steps or 100,
+            "lr_scheduler": config.lr_scheduler or usual.lr_scheduler,
+            "batch_size": config.batch_size or usual.batch_size,
+            "max_length": config.max_length or usual.max_length,
+            "warmup_ratio": usual.warmup_ratio if config.warmup_ratio is None else config.warmup_ratio,
+            "packing": method in SUPERVISED and config.packing is not False,
+            "save_steps": save_steps,
+            "eval_steps": config.eval_steps or save_steps,  # a look costs about as much as a checkpoint
         }
     )

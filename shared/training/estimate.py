@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.training import prices
 from shared.training.catalog import parameter_count
+from shared.training.config import ADAPTERS, Method
 from shared.training.files import TrainingFile
 from shared.training.gpu_run import GpuRun
 from shared.training.spec import RunSpec
@@ -15,7 +16,8 @@ from shared.training.spec import RunSpec
 # (0.5-0.7 M parameters, about 6,000 tokens/s): 4 GFLOP/s at 6 FLOP a token and parameter.
 _CPU_FLOPS_LOW, _CPU_FLOPS_HIGH = 4e9, 4e10
 _START_SECONDS = (4.0, 20.0)  # importing torch and loading the model
-_BYTES_A_PARAMETER = {"full": 16, "lora": 4}  # fp32: weights, gradients, two Adam moments; LoRA: weights
+# float32 here: weights, gradients and two Adam moments; with adapters the weights only, with QLoRA in 4 bits.
+_TRAINED_BYTES, _FROZEN_BYTES, _QUANTISED_BYTES = 16, 4, 1
 _PROCESS_BYTES = 450_000_000  # an interpreter with torch and transformers loaded, measured
 
 
@@ -88,7 +90,7 @@ def on_this_machine(spec: RunSpec, dataset: TrainingFile) -> Estimate:
             _START_SECONDS[0] + work / _CPU_FLOPS_HIGH,
             _START_SECONDS[1] + work / _CPU_FLOPS_LOW,
         )
-        weights = parameters * _BYTES_A_PARAMETER.get(spec.method, 4)
+        weights = parameters * _bytes_a_parameter(spec.method)
         memory = (_PROCESS_BYTES + weights, 2 * (_PROCESS_BYTES + weights))
     return Estimate(
         training_tokens=dataset.token_count,
@@ -104,6 +106,12 @@ def on_this_machine(spec: RunSpec, dataset: TrainingFile) -> Estimate:
         price_date="2026-11-20",
         notes=notes,
     )
+
+
+def _bytes_a_parameter(method: Method) -> int:
+    if method not in ADAPTERS:
+        return _TRAINED_BYTES
+    return _QUANTISED_BYTES if method == "qlora" else _FROZEN_BYTES
 
 
 def at_vendor(spec: RunSpec, dataset: TrainingFile, *, vendor: str) -> Estimate:

@@ -9,10 +9,14 @@ MAX_LENGTH_TOKENS = 1024  # of a row, where the user names no limit
 
 @dataclass(frozen=True)
 class TrainingFile:
-    """One `{"messages": [...]}` object a line, UTF-8. Equal datasets give equal bytes."""
+    """One JSON object a line, UTF-8, as `shared/datasets/training_rows` reads it for the method of the run.
+
+    Equal datasets give equal bytes.
+    """
 
     content: bytes
     sha256: str  # of content, hexadecimal
     row_count: int
     token_count: int  # of one epoch, counted with o200k_base: near enough for other tokenizers to estimate
     char_count: int
+    validation: TrainingFile | None = None  # rows that are held out, written alike; None: none are

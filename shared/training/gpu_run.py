@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from shared.training import gpus
 from shared.training.catalog import parameter_count, resolve
+from shared.training.config import METHODS, Method
 from shared.training.files import TrainingFile
 from shared.training.prices import Price, gpu_cost_usd
 from shared.training.spec import RunSpec
 
 _ORDINARY_CARD = "L40S"  # for a model whose size nobody knows
+# What passes at once of a row: a prompt with each of its answers; a question and what answers it.
+_TEXTS_A_ROW: dict[Method, int] = dict.fromkeys(METHODS, 1) | {"dpo": 2, "orpo": 2, "embedding": 2}
 _PATIENCE_SECONDS = 21_600  # the time limit of a job that names none
 
 
@@ -39,7 +42,7 @@ class GpuRun:
                 spec.method,
                 lora_r=config.lora_r,
                 step_tokens=config.batch_size * dataset.token_count // max(1, dataset.row_count),
-                longest_step_tokens=config.batch_size * config.max_length,
+                longest_step_tokens=config.batch_size * _TEXTS_A_ROW[spec.method] * config.max_length,
             )
         return cls(
             spec=spec,

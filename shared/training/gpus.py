@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from shared.training.spec import Method
+from shared.training.config import ADAPTERS, Method
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,30 @@ CARDS: dict[str, Card] = {
 
 # Floating point operations a parameter and token: 2 forward and 4 backward (Kaplan et al. 2020, arXiv
 # 2001.08361), 2 more to compute activations again instead of keeping them, as our trainer does on a GPU.
-# LoRA computes no gradient of the frozen weights, which saves 2. A preference pair is read by the model
-# as it is and by the model as it was: a third more.
-_FLOPS_PER_PARAMETER_TOKEN: dict[Method, float] = {"full": 8.0, "lora": 6.0, "dpo": 8.0}
+# LoRA computes no gradient of the frozen weights, which saves 2; QLoRA unpacks its 4 bits each time they are
+# read, for which nothing is added here. DPO reads each pair once more with the model as it was: 2. KTO does
+# that too, and reads each prompt with another row's answer in both: 6. Tokens are those of all answers.
+_FLOPS_PER_PARAMETER_TOKEN: dict[Method, float] = {
+    "full": 8.0,
+    "lora": 6.0,
+    "qlora": 6.0,
+    "dpo": 8.0,
+    "orpo": 6.0,
+    "kto": 12.0,
+    "embedding": 8.0,
+}
 _SHARE_OF_PEAK = Range(0.10, 0.45)  # 0.35 to 0.45 is usual for well-filled cards; the rest is for padding
 _STEP_SECONDS = Range(0.05, 0.5)  # an optimiser step takes this long however little is in it
 # A container that starts, and the model that comes at 0.2 to 1 GB a second, 2 bytes a parameter.
 _START_SECONDS = Range(30.0, 300.0)
 _LOAD_BYTES_PER_SECOND = Range(0.2e9, 1e9)
 
-# Full: float32 weights, gradients and two Adam moments (16 bytes). LoRA: bfloat16 weights (2 bytes), and
-# 16 bytes for each adapter parameter. Adapters and activations grow with the root of the parameters:
-# fitted within 15 % to the layer-by-layer sums of Llama-3.1-8B, Qwen3-4B and Qwen2.5-0.5B.
-_FROZEN_BYTES, _TRAINED_BYTES = 2, 16
+# All weights: float32 weights, gradients and two Adam moments (16 bytes). Adapters: bfloat16 weights (2
+# bytes), or for QLoRA 4 bits with their scales (0.52 bytes) but 2 bytes for embeddings, together 0.66 to 0.92
+# for models of 8 to 0.5 billion parameters; and 16 bytes for each adapter parameter. Adapters and activations
+# grow with the root of the parameters: fitted within 15 % to the layer-by-layer sums of Llama-3.1-8B,
+# Qwen3-4B and Qwen2.5-0.5B.
+_FROZEN_BYTES, _QUANTISED_BYTES, _TRAINED_BYTES = 2, 0.8, 16
 _ADAPTER_PARAMETERS_PER_RANK_AND_ROOT = 30
 _ACTIVATION_BYTES_PER_TOKEN_AND_ROOT = 7
 _LOSS_BYTES = 0.8e9  # the tile of logits that is held at a time
@@ -88,11 +99,12 @@ def memory_bytes(
 ) -> Range:
     """What the card must hold: with the average row in every place of the batch, and with the longest."""
     root = math.sqrt(parameters)
-    if method == "full":
-        held = parameters * _TRAINED_BYTES
-    else:
+    if method in ADAPTERS:
         adapters = _ADAPTER_PARAMETERS_PER_RANK_AND_ROOT * lora_r * root
-        held = round(parameters * _FROZEN_BYTES + adapters * _TRAINED_BYTES)
+        frozen = _QUANTISED_BYTES if method == "qlora" else _FROZEN_BYTES
+        held = parameters * frozen + adapters * _TRAINED_BYTES
+    else:
+        held = parameters * _TRAINED_BYTES
 
     def total(tokens: int) -> float:
         activations = _ACTIVATION_BYTES_PER_TOKEN_AND_ROOT * root * min(tokens, _MICRO_BATCH_TOKENS)

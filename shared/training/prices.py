@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.training.spec import Record
+from shared.training.config import Record
 
 PriceUnit = Literal["million_training_tokens", "second", "hour"]
 _MICRO_DOLLAR = Decimal("0.000001")  # what the rows keep: numeric(12, 6)

@@ -13,19 +13,10 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import ConfigDict, Field, SecretStr, StringConstraints
 from pydantic.alias_generators import to_camel
 
-Method = Literal["full", "lora", "dpo"]
-LrScheduler = Literal[
-    "linear",
-    "cosine",
-    "cosine_with_restarts",
-    "polynomial",
-    "constant",
-    "constant_with_warmup",
-    "inverse_sqrt",
-]
+from shared.training.config import Method, Record, TrainingConfig
 
 # A Hub id or an absolute path. Nothing that could climb out of a cache directory.
 # ASCII classes and no counted repeats: \w{0,95} expands past the regex engine's size limit.
@@ -33,39 +24,8 @@ BASE_MODEL_PATTERN = r"^(/[^\x00]+|[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-
 BaseModelId = Annotated[str, StringConstraints(pattern=BASE_MODEL_PATTERN, max_length=1001)]
 
 
-class Record(BaseModel):
-    """A value that was validated once and does not change afterwards."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class TrainingConfig(Record):
-    """What a user may set. None means: chosen by `catalog.resolve` for this base and method."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)  # clients send camelCase
-
-    epochs: int = Field(default=3, ge=1, le=50)
-    batch_size: int | None = Field(default=None, ge=1, le=512, description="Rows an optimiser step.")
-    learning_rate: float | None = Field(default=None, gt=0, le=1)
-    learning_rate_multiplier: float = Field(
-        default=1.0,
-        gt=0,
-        le=100,
-        description="Scales the automatic learning rate; ignored beside an explicit one.",
-    )
-    lr_scheduler: LrScheduler | None = None
-    warmup_ratio: float | None = Field(default=None, ge=0, le=0.5, description="Share of all steps.")
-    weight_decay: float = Field(default=0.0, ge=0, le=1)
-    max_length: int | None = Field(default=None, ge=16, le=131_072, description="Tokens a row.")
-    lora_r: int = Field(default=16, ge=1, le=256)
-    lora_alpha: int = Field(default=32, ge=1, le=1024)
-    lora_dropout: float = Field(default=0.05, ge=0, le=0.9)
-    seed: int = Field(default=42, ge=0, le=2**31 - 1)
-    save_steps: int | None = Field(default=None, ge=1, description="Optimiser steps between checkpoints.")
-
-
 class DatasetFile(Record):
-    """The rows of a run: one `{"messages": [...]}` object a line, the last message being the assistant's."""
+    """Rows of a run, one JSON object a line, in the shape that its method reads: see `training_rows`."""
 
     name: str = "train.jsonl"
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -107,6 +67,9 @@ class RunSpec(Record):
     method: Method
     config: TrainingConfig = Field(description="Resolved where our trainer runs: no field is None.")
     dataset: DatasetFile
+    validation: DatasetFile | None = Field(
+        default=None, description="Rows that are never trained, only looked at; None: there are none."
+    )
     model_name: str = Field(default="", max_length=120, description="Shown in the provider's own lists.")
     gpu: str | None = Field(
         default=None, max_length=40, description="As the provider names it; None: its default."
@@ -234,6 +197,9 @@ class TrainerWork(Message):
 
     spec: RunSpec
     dataset_url: str = Field(repr=False, description="Opens the training file to who has it, for an hour.")
+    validation_url: str | None = Field(
+        default=None, repr=False, description="Opens the validation file; None: the run has none."
+    )
 
 
 class ReportReceipt(Message):

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from shared.training.catalog import TINY
-from shared.training.spec import Method, TrainerExit
+from shared.training.config import Method
+from shared.training.spec import TrainerExit
 from tests.modal_app import trainers
 from tests.modal_app.inference import answer
 from tests.modal_app.trainers import Trainer

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.training.spec import Method, RunState, TrainerExit
+from shared.training.config import Method
+from shared.training.spec import RunState, TrainerExit
 from tests.modal_app import trainers
 from tests.modal_app.trainers import Trainer
 

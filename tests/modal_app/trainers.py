@@ -15,16 +15,8 @@ from uuid import uuid4
 
 from modal_app import run
 from shared.training.catalog import TINY, resolve
-from shared.training.spec import (
-    DatasetFile,
-    Method,
-    RunResult,
-    RunSpec,
-    RunStatus,
-    TrainerExit,
-    TrainerReport,
-    TrainingConfig,
-)
+from shared.training.config import Method, TrainingConfig
+from shared.training.spec import DatasetFile, RunResult, RunSpec, RunStatus, TrainerExit, TrainerReport
 
 Pair = tuple[str, str]
 _THINGS = [

@@ -32,8 +32,9 @@ from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers.base import ProviderEvent, ProviderReport, ReportedStatus, StepMetrics
 from shared.providers.local import LocalProvider
 from shared.training.catalog import TINY, resolve
+from shared.training.config import TrainingConfig
 from shared.training.files import TrainingFile
-from shared.training.spec import RunError, RunResult, RunState, TrainingConfig
+from shared.training.spec import RunError, RunResult, RunState
 from tests.functions.world import World, make_world, undisturbed
 from tests.shared.providers.scripted import ScriptedProvider
 

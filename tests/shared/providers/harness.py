@@ -26,8 +26,9 @@ from pydantic import SecretStr
 
 from shared.keys.store import OpenedKey
 from shared.providers.base import ProviderReport, ReportedStatus, TrainingProvider
+from shared.training.config import Method, TrainingConfig
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, DatasetFile, Method, RunSpec, TrainingConfig
+from shared.training.spec import Callback, DatasetFile, RunSpec
 from tests.fakes.http import Fault
 
 ALL_OPERATIONS = frozenset({"create", "list", "upload", "poll", "cancel", "check", "delete"})

@@ -14,7 +14,8 @@ from uuid import UUID, uuid4
 from shared.providers.base import ReportedStatus
 from shared.providers.local import LocalProvider
 from shared.training.catalog import TINY, resolve
-from shared.training.spec import RunError, RunResult, RunSpec, RunState, RunStatus, TrainingConfig
+from shared.training.config import TrainingConfig
+from shared.training.spec import RunError, RunResult, RunSpec, RunState, RunStatus
 from tests.fakes.http import Fault
 from tests.shared.providers.harness import CHAT_FILE, NOBODY, Harness, run_spec
 

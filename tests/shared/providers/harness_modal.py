@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from shared.providers.base import ReportedStatus
 from shared.providers.modal import ModalProvider
 from shared.training.catalog import TINY, resolve
-from shared.training.spec import RunResult, RunSpec, RunState, TrainingConfig
+from shared.training.config import TrainingConfig
+from shared.training.spec import RunResult, RunSpec, RunState
 from tests.fakes.http import Fault
 from tests.fakes.modal import TOKEN_ID, TOKEN_SECRET, FakeModal
 from tests.shared.providers.harness import CHAT_FILE, NOBODY, TIMEOUT_SECONDS, Harness, run_spec

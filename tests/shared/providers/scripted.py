@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from shared.errors import ProviderRunNotFound
 from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers.base import KeyFacts, ProviderReport
+from shared.training.config import Method
 from shared.training.estimate import Estimate, on_this_machine
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunSpec
+from shared.training.spec import Callback, RunSpec
 
 
 @dataclass

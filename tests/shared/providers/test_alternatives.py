@@ -7,9 +7,10 @@ import json
 import pytest
 
 from shared.providers.alternatives import alternative, with_alternative
+from shared.training.config import Method
 from shared.training.estimate import Estimate, on_gpu
 from shared.training.files import TrainingFile
-from shared.training.spec import Method, RunSpec
+from shared.training.spec import RunSpec
 from tests.shared.providers.scripted import ScriptedProvider
 from tests.shared.training.runs import rows, run
 

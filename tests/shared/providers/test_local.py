@@ -18,8 +18,9 @@ from pydantic import SecretStr
 from shared.errors import ProviderRunNotFound
 from shared.providers.local import LocalProvider
 from shared.training.catalog import TINY, resolve
+from shared.training.config import TrainingConfig
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, DatasetFile, RunSpec, TrainingConfig
+from shared.training.spec import Callback, DatasetFile, RunSpec
 
 CONTENT = b'{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
 FILE = TrainingFile(CONTENT, hashlib.sha256(CONTENT).hexdigest(), row_count=1, token_count=2, char_count=2)

@@ -21,7 +21,8 @@ from shared.errors import (
 )
 from shared.keys.store import OpenedKey
 from shared.providers.openai import OpenAIProvider
-from shared.training.spec import RunSpec, TrainingConfig
+from shared.training.config import TrainingConfig
+from shared.training.spec import RunSpec
 from tests.fakes.http import Fault
 from tests.shared.providers.harness import CHAT_FILE, NOBODY, TIMEOUT_SECONDS, run_spec, training_file
 from tests.shared.providers.harness_openai import BASE, OpenAIHarness, harness

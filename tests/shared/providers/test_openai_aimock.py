@@ -18,7 +18,8 @@ from pydantic import SecretStr
 from shared.errors import ProviderRunNotFound
 from shared.keys.store import OpenedKey
 from shared.providers.openai import OpenAIProvider
-from shared.training.spec import Method, RunSpec
+from shared.training.config import Method
+from shared.training.spec import RunSpec
 from tests.shared.providers.harness import CHAT_FILE, NOBODY, run_spec
 from tests.shared.providers.harness_openai import BASE
 

@@ -12,8 +12,9 @@ from shared.errors import ProviderRejected, ProviderUnavailable
 from shared.keys.store import OpenedKey
 from shared.providers.base import ENDED_STATUSES, ProviderReport
 from shared.providers.together import TogetherProvider
+from shared.training.config import TrainingConfig
 from shared.training.files import TrainingFile
-from shared.training.spec import RunSpec, TrainingConfig
+from shared.training.spec import RunSpec
 from tests.fakes.http import Fault
 from tests.fakes.together import FakeTogether
 from tests.fakes.together_state import MODELS

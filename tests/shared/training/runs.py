@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+from shared.training.config import Method, TrainingConfig
 from shared.training.files import TrainingFile
-from shared.training.spec import DatasetFile, Method, RunSpec, TrainingConfig
+from shared.training.spec import DatasetFile, RunSpec
 
 
 def run(

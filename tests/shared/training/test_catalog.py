@@ -6,10 +6,11 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from shared.training.catalog import CATALOG, TINY, misplaced, parameter_count, resolve
-from shared.training.spec import BaseModelId, Method, TrainingConfig
+from shared.training.config import METHODS, SUPERVISED, Method, TrainingConfig
+from shared.training.spec import BaseModelId
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize("base_model", [TINY, "Qwen/Qwen3-0.6B"])
 def test_nothing_stays_automatic(base_model: str, method: Method) -> None:
     resolved = resolve(TrainingConfig(), base_model, method)
@@ -19,9 +20,54 @@ def test_nothing_stays_automatic(base_model: str, method: Method) -> None:
 
 def test_what_a_user_sets_stays() -> None:
     chosen = TrainingConfig(
-        learning_rate=1e-5, lr_scheduler="constant", batch_size=2, max_length=64, warmup_ratio=0, save_steps=7
+        learning_rate=1e-5,
+        lr_scheduler="constant",
+        batch_size=2,
+        max_length=64,
+        warmup_ratio=0,
+        packing=False,
+        save_steps=7,
+        eval_steps=3,
     )
     assert resolve(chosen, TINY, "full") == chosen
+
+
+def test_large_models_move_at_half_the_rate() -> None:
+    rates = {
+        base: resolve(TrainingConfig(), base, method).learning_rate
+        for base, method in (("x/7B", "full"), ("y/13B", "full"), ("x/8B", "qlora"), ("y/70B", "qlora"))
+    }
+    assert rates == {"x/7B": 2e-5, "y/13B": 1e-5, "x/8B": 2e-4, "y/70B": 1e-4}
+
+
+def test_only_supervised_rows_are_packed() -> None:
+    wanted = TrainingConfig(packing=True)
+    assert {method for method in METHODS if resolve(wanted, TINY, method).packing} == SUPERVISED
+    assert not resolve(TrainingConfig(packing=False), TINY, "lora").packing
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"lora_r": 0},
+        {"target_modules": []},
+        {"target_modules": ["model.*"]},
+        {"target_modules": "q_proj"},
+        {"beta": 0},
+        {"lr_scheduler": "warp"},
+        {"early_stopping_patience": -1},
+        {"gradient_checkpointing": True},
+    ],
+)
+def test_a_setting_outside_its_range_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TrainingConfig.model_validate(wrong)
+
+
+def test_a_config_survives_its_row() -> None:
+    config = resolve(TrainingConfig(target_modules=("q_proj", "v_proj")), TINY, "lora")
+    assert TrainingConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_the_multiplier_scales_the_automatic_rate_only() -> None:

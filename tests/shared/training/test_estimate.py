@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from shared.training.catalog import TINY
+from shared.training.config import METHODS, Method
 from shared.training.estimate import Estimate, at_vendor, on_gpu, on_this_machine
 from shared.training.gpus import CARDS
 from shared.training.prices import gpu_prices
-from shared.training.spec import Method
 from tests.shared.training.runs import rows, run
 
 SMALL = rows(100, tokens=4_306)
@@ -71,9 +71,9 @@ def test_a_gpu_gives_ranges_around_the_cost(provider: str, dataset: Any, base_mo
 
 
 @pytest.mark.parametrize("provider", GPU_PLACES)
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_more_work_is_never_cheaper(provider: str, method: Method) -> None:
-    gpu = "H200" if provider == "modal" else "h200"
+    gpu = "B200" if provider == "modal" else "h200"
     bounds = [
         [high for _, high in ranges(on_gpu(run(base, method), data, provider=provider, gpu=gpu))]
         for base in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B")
@@ -95,6 +95,19 @@ def test_more_work_is_never_cheaper(provider: str, method: Method) -> None:
 def test_memory_of_lora_follows_the_sums_over_layers(base_model: str, gigabytes: float) -> None:
     estimate = on_gpu(run(base_model, batch_size=8), rows(100, tokens=102_400), provider="modal", gpu="H200")
     assert estimate.memory_bytes_high == pytest.approx(gigabytes * 1e9, rel=0.15)
+
+
+def test_each_method_takes_what_its_work_is() -> None:
+    seconds, memory = {}, {}
+    for method in sorted(METHODS):
+        estimate = on_gpu(run("Qwen/Qwen3-8B", method), LARGE, provider="modal", gpu="B200")
+        seconds[method], memory[method] = estimate.duration_seconds_high, estimate.memory_bytes_low
+    assert seconds["lora"] == seconds["qlora"] == seconds["orpo"] < seconds["dpo"] < seconds["kto"]
+    assert memory["qlora"] < memory["lora"] <= memory["dpo"] < memory["full"] < memory["embedding"]
+    here = {
+        method: on_this_machine(run("Qwen/Qwen3-8B", method), SMALL).memory_bytes_low for method in METHODS
+    }
+    assert here["qlora"] < here["dpo"] == here["lora"] < here["full"] == here["embedding"]
 
 
 def test_full_training_holds_sixteen_bytes_a_parameter() -> None:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from shared.keys.crypto import KeySealer
 from shared.training.catalog import TINY, resolve
-from shared.training.spec import TrainingConfig
+from shared.training.config import TrainingConfig
 from tests.fakes.openai import API_KEY
 
 _USERS = 20

@@ -10,9 +10,10 @@ import httpx
 from shared.errors import ProviderRunNotFound, ProviderUnavailable
 from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers.base import KeyFacts, ProviderReport, ReportedStatus
+from shared.training.config import Method
 from shared.training.estimate import Estimate, on_this_machine
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunError, RunSpec
+from shared.training.spec import Callback, RunError, RunSpec
 
 _STATUSES: dict[str, ReportedStatus] = {
     "booting": "queued",

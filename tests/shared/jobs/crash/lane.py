@@ -24,7 +24,7 @@ from devstack.supervisor import Service, is_healthy
 from devstack.up import Stack
 from shared.keys.crypto import KeySealer
 from shared.training.catalog import TINY, resolve
-from shared.training.spec import TrainingConfig
+from shared.training.config import TrainingConfig
 from tests.fakes.http import Fault
 from tests.shared.jobs.crash.driver import Place
 from tests.shared.jobs.crash.drivers import Zygote

@@ -16,9 +16,10 @@ from shared.errors import (
 )
 from shared.keys.store import KeyProvider, OpenedKey
 from shared.providers.base import KeyFacts, ProviderEvent, ProviderReport, ReportedStatus
+from shared.training.config import Method
 from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, Method, RunError, RunResult, RunSpec, RunState
+from shared.training.spec import Callback, RunError, RunResult, RunSpec, RunState
 from tests.shared.jobs.simulation.database import MemoryDatabase
 from tests.shared.jobs.simulation.faults import Process
 

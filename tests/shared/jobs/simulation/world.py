@@ -22,8 +22,8 @@ from shared.jobs.store import JobStore
 from shared.jobs.timing import Timing
 from shared.jobs.token import TrainerTokens
 from shared.keys.store import KeyProvider, OpenedKey
+from shared.training.config import TrainingConfig
 from shared.training.files import TrainingFile
-from shared.training.spec import TrainingConfig
 from tests.shared.jobs.simulation.clock import run_imagined
 from tests.shared.jobs.simulation.database import MemoryDatabase
 from tests.shared.jobs.simulation.faults import Faults, FaultyDatabase, Killed, Process, Rates
