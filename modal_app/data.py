@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modal_app.session.failures import RunFailed
-from shared.datasets.loss_mask import Messages, conversation, mask
+from shared.datasets.loss_mask import mask
+from shared.datasets.training_rows import Messages, conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -21,6 +21,7 @@ FLOORS = {
     "shared.webhooks": 5,
     "shared.keys": 4,
     "shared.datasets.loss_mask": 4,  # the trainer's too
+    "shared.datasets.training_rows": 4,  # the trainer's too
     "shared.documents": 3,
     "shared.training": 3,
     "shared.db": 3,
@@ -39,7 +40,9 @@ STRANGERS = {
     ("cli", "modal_app"),
     ("devstack", "modal_app"),
 }
-HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate"}
+HEAVY = {
+    "torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "sentence_transformers",
+}  # fmt: skip
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn"}
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from shared.datasets.loss_mask import IGNORED, Messages
+from shared.datasets.loss_mask import IGNORED
+from shared.datasets.training_rows import Messages
 from shared.errors import InvalidRequest
 
 START_TIMEOUT_SECONDS = 30.0

@@ -58,6 +58,28 @@ def preference(pair: Pair) -> dict[str, Any]:
     return record(pair, "openai_preference")
 
 
+def labelled(pair: Pair) -> dict[str, Any]:
+    """A conversation, and whether its answer is a good one: what our trainer reads for KTO.
+
+    Raises InvalidRequest for a pair that has no label.
+    """
+    if pair.is_desirable is None:
+        raise InvalidRequest(
+            f"Pair {pair.id} does not say whether its answer is good. Label it, or use another method.",
+            code="label_missing",
+            details={"pairId": str(pair.id)},
+        )
+    _require_turns(pair)
+    return {"messages": [message.as_dict() for message in pair.messages], "label": pair.is_desirable}
+
+
+def anchor_and_positive(pair: Pair) -> dict[str, Any]:
+    """The first question and its answer, for a model that is to find the second by the first."""
+    _require_turns(pair)
+    asked, answer = pair.turns[:2]
+    return {"anchor": asked.content, "positive": answer.content}
+
+
 def turn_marker_in(pair: Pair, format: str) -> str | None:
     """The first marker of this format that stands inside a message; None when there is none."""
     return writing.turn_marker_in(pair.as_example(), format)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Set
 from dataclasses import dataclass
-from typing import Any
 
 from shared.training.files import MAX_LENGTH_TOKENS
 
 IGNORED = -100  # a label that no loss counts
-Messages = list[dict[str, Any]]
 
 # For base models that were never taught to converse. Tokens of their own would need new embeddings.
 # A line break before the words, not a space: tokenizers join a space to the word behind it.
@@ -38,17 +35,6 @@ class MaskedRow:
     def has_words(self, stop_ids: Set[int]) -> bool:
         """Whether more is learned than where to stop."""
         return any(token not in stop_ids for token in self.ids[self.start :])
-
-
-def conversation(line: str) -> Messages | None:
-    """The messages of a line of a training file; None when no trainer takes it."""
-    try:
-        messages: Messages = json.loads(line)["messages"]
-        spoken = all(isinstance(message["content"], str) for message in messages)
-        valid = spoken and len(messages) > 1 and messages[-1]["role"] == "assistant"
-    except (ValueError, KeyError, TypeError, IndexError):
-        return None
-    return messages if valid else None
 
 
 def mask(prompt: list[int], whole: list[int], stop_ids: Set[int], eos_id: int | None) -> MaskedRow:

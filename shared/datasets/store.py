@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
-from shared.datasets.formats import jsonl, lines, preference
-from shared.datasets.model import Pair, SplitName
+from shared.datasets.formats import anchor_and_positive, labelled, lines, preference, record
+from shared.datasets.model import Kind, Pair
 from shared.db import PAGE_ROWS, Database, Row
 from shared.tokens import count_tokens
 from shared.training.files import TrainingFile
 
+# What each method learns from, and how a pair is written for it. The others: 'sft', as messages.
+_KINDS: dict[str, Kind] = {"dpo": "preference", "orpo": "preference", "kto": "kto"}
+_WRITERS: dict[str, Callable[[Pair], dict[str, Any]]] = {
+    "dpo": preference,
+    "orpo": preference,
+    "kto": labelled,
+    "embedding": anchor_and_positive,
+}
 PAGE_BYTES = 8 * 2**20  # of JSON; a page ends with the row that reaches it
 
 
@@ -38,39 +48,46 @@ async def read_pairs(db: Database, dataset_id: UUID) -> list[Pair]:
     return [Pair.from_row(row) async for rows in pair_pages(db, dataset_id) for row in rows]
 
 
-async def build_training_file(
-    db: Database, dataset_id: UUID, method: str = "full", part: SplitName = "train"
-) -> TrainingFile:
-    """The usable pairs of a part that this method learns from, as the file that a trainer reads.
+async def build_training_file(db: Database, dataset_id: UUID, method: str = "full") -> TrainingFile:
+    """The usable pairs that this method learns from, as the file that a trainer reads; those held out apart.
 
-    A pair that was not split is one of train. dpo learns from pairs of kind 'preference', the other methods
-    from those of kind 'sft'. row_count is 0 when there are none.
+    A pair that was not split is one of train; pairs of the part test are in neither file. dpo and orpo learn
+    from pairs of kind 'preference', kto from those of kind 'kto', the other methods from those of kind 'sft'.
+    row_count is 0 when there are none.
     """
-    kind = "preference" if method == "dpo" else "sft"
-    return training_file(
-        [
-            pair
-            for pair in await read_pairs(db, dataset_id)
-            if pair.is_usable and pair.kind == kind and (pair.split or "train") == part
-        ],
-        method,
-    )
+    kind = _KINDS.get(method, "sft")
+    pairs = [pair for pair in await read_pairs(db, dataset_id) if pair.is_usable and pair.kind == kind]
+    held_out = training_file([pair for pair in pairs if pair.split == "validation"], method)
+    file = training_file([pair for pair in pairs if pair.split in (None, "train")], method)
+    return replace(file, validation=held_out if held_out.row_count else None)
 
 
 def training_file(pairs: list[Pair], method: str = "full") -> TrainingFile:
-    """One line a pair, in the order given: `{"messages": [...]}`; for dpo as `formats.preference`."""
-    content = lines(map(preference, pairs)) if method == "dpo" else jsonl(pairs, "openai")
+    """One line a pair, in the order given, in the shape that `training_rows` reads for this method."""
+    content = lines(map(_WRITERS.get(method, _messages), pairs))
     return TrainingFile(
         content=content,
         sha256=hashlib.sha256(content).hexdigest(),
         row_count=len(pairs),
-        token_count=sum(pair_tokens(pair) + count_tokens(pair.rejected or "") for pair in pairs),
-        char_count=sum(len(text) for pair in pairs for text in _texts(pair)),
+        token_count=sum(_trained_tokens(pair, method) for pair in pairs),
+        char_count=sum(len(text) for pair in pairs for text in _texts(pair, method)),
     )
 
 
-def _texts(pair: Pair) -> list[str]:
+def _messages(pair: Pair) -> dict[str, Any]:
+    return record(pair, "openai")
+
+
+def _texts(pair: Pair, method: str) -> list[str]:
+    if method == "embedding":
+        return list(anchor_and_positive(pair).values())
     return [*(message.content for message in pair.messages), pair.rejected or ""]
+
+
+def _trained_tokens(pair: Pair, method: str) -> int:
+    if method == "embedding":
+        return sum(map(count_tokens, _texts(pair, method)))
+    return pair_tokens(pair) + count_tokens(pair.rejected or "")
 
 
 def pair_tokens(pair: Pair) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from shared.datasets.base_tokenizer import BaseTokenizer, RowRefused, TokenizedRow
 from shared.datasets.examples import Example
-from shared.datasets.loss_mask import Messages
+from shared.datasets.training_rows import Messages
 
 State = Literal["trained", "masked", "left_out"]
 

@@ -83,8 +83,9 @@ async def test_every_usable_pair_has_its_part_and_training_takes_only_its_own(wo
     async with http_client() as http:
         key = world.stack.secret_key
         db = Database(world.stack.url, api_key=key, bearer=key, http=http)
-        held_out = await build_training_file(db, UUID(dataset), part="validation")
-    assert held_out.row_count == found["counts"]["validation"]
+        file = await build_training_file(db, UUID(dataset))
+    assert file.validation
+    assert file.validation.row_count == found["counts"]["validation"]
 
 
 async def test_a_second_delivery_changes_nothing_and_new_pairs_move_no_other(world: World) -> None:

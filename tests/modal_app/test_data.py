@@ -12,7 +12,8 @@ from modal_app.base import template_fingerprint
 from modal_app.data import TrainingRows, read_messages, tokenise
 from modal_app.session.failures import RunFailed
 from modal_app.tiny import tiny_base
-from shared.datasets.loss_mask import IGNORED, PLAIN_TEMPLATE, Messages
+from shared.datasets.loss_mask import IGNORED, PLAIN_TEMPLATE
+from shared.datasets.training_rows import Messages
 from tests.modal_app.trainers import messages
 
 if TYPE_CHECKING:
