@@ -16,6 +16,7 @@ from cli.backend.failures import explain
 from cli.commands import (
     account,
     chat,
+    dataset_export,
     dataset_files,
     datasets,
     doctor,
@@ -45,6 +46,7 @@ app = typer.Typer(
 for commands in (stack, demo, doctor, account, training, models, chat):
     app.registered_commands.extend(commands.root.registered_commands)
 app.add_typer(documents.app, name="docs")
+datasets.app.registered_commands.extend(dataset_export.app.registered_commands)
 datasets.app.registered_commands.extend(dataset_files.app.registered_commands)
 datasets.app.registered_commands.extend(splits.app.registered_commands)
 datasets.app.registered_commands.extend(xray.app.registered_commands)

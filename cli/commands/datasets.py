@@ -1,8 +1,7 @@
-"""`fineflow datasets`: pairs made from documents, checked, and exported."""
+"""`fineflow datasets`: pairs made from documents, shown and checked."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -12,7 +11,7 @@ from cli.backend.client import Client, Row, open_client
 from cli.backend.live import follow
 from cli.backend.lookup import Project, find, newest, project_id
 from cli.command import command
-from cli.exits import CliError, ExitCode
+from cli.exits import ExitCode
 from cli.screen.bars import dataset_bar
 from cli.screen.datasets import dataset_facts, datasets_table, validation_view
 from cli.screen.output import Result, notes
@@ -87,27 +86,6 @@ async def validate(dataset: DatasetName, project: Project = None) -> Result:
         row = await find_dataset(client, dataset, project)
         report = await client.invoke("validate-dataset", {"datasetId": row["id"]})
     return Result(report, validation_view(report), ExitCode.OK if report["valid"] else ExitCode.FAILED)
-
-
-@command(app, "export")
-async def export(
-    dataset: DatasetName,
-    export_format: Annotated[Format | None, typer.Option("--format", help="Default: its own.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: NAME-FORMAT.jsonl.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-    project: Project = None,
-) -> Result:
-    """Write a dataset to a JSONL file that trainers and providers read."""
-    async with open_client() as client:
-        row = await find_dataset(client, dataset, project)
-        answer = await client.invoke("export-dataset", _given(datasetId=row["id"], format=export_format))
-        path = output or Path(f"{row['name'].replace('/', '-')}-{answer['format']}.jsonl")
-        if path.exists() and not force:
-            hint = "Choose another with --output, or replace it with --force."
-            raise CliError(f"{path} exists already.", hint=hint, exit_code=ExitCode.USAGE)
-        path.write_bytes(await client.supabase.storage.from_("exports").download(answer["path"]))
-    written = f"{answer['pairCount']} pairs, {answer['byteSize']} bytes in {path}"
-    return Result({**answer, "file": str(path)}, written)
 
 
 async def find_dataset(client: Client, reference: str, project: str | None) -> Row:

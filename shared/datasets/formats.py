@@ -18,8 +18,9 @@ Format = Literal["openai", "anthropic", "alpaca", "sharegpt", "chatml"]  # that 
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
-def record(pair: Pair, format: str) -> dict[str, Any]:
-    """The pair as one object of this format, any of `writing.FORMATS`. Its own columns are left out.
+def record(pair: Pair, format: str, *, with_metadata: bool = False) -> dict[str, Any]:
+    """The pair as one object of this format, any of `writing.FORMATS`. Its own columns are left out, unless
+    asked for with_metadata.
 
     Raises InvalidRequest when the format cannot hold the pair.
     """
@@ -33,7 +34,7 @@ def record(pair: Pair, format: str) -> dict[str, Any]:
             details={"pairId": str(pair.id)},
         )
     try:
-        return row_of(pair.as_example(), format)
+        return row_of(pair.as_example(), format, with_metadata=with_metadata)
     except NotHeld as reason:
         raise InvalidRequest(
             f"{format} cannot hold pair {pair.id}: it has {reason}. "

@@ -28,7 +28,7 @@ PAGE_BYTES = 8 * 2**20  # of JSON; a page ends with the row that reaches it
 async def pair_pages(db: Database, dataset_id: UUID) -> AsyncIterator[list[Row]]:
     """Rows of `training_pairs` in the order in which they were made, a page at a time; none is empty.
 
-    Beside its columns each has document_id, document_name and chunk_ordinal when it came from a document.
+    Beside its columns each has document_name and chunk_ordinal; None: not from a document, or it is gone.
     A page follows the last row before it, so a pair that is added or deleted meanwhile shifts no other
     across a border.
     """

@@ -12,9 +12,9 @@ declare
   pair jsonb;
 begin
   for pair in
-    select to_jsonb(p) || coalesce((
-      select jsonb_build_object('document_id', d.id, 'document_name', d.name, 'chunk_ordinal', c.ordinal)
-      from public.chunks c join public.documents d on d.id = c.document_id where c.id = p.chunk_id), '{}')
+    select to_jsonb(p) || jsonb_build_object(
+      'document_name', (select d.name from public.documents d where d.id = p.document_id),
+      'chunk_ordinal', (select c.ordinal from public.chunks c where c.id = p.chunk_id))
     from public.training_pairs p
     where p.dataset_id = p_dataset_id and (p.created_at, p.ordinal, p.id) > (
       coalesce((p_after ->> 'created_at')::timestamptz, '-infinity'),
@@ -29,7 +29,7 @@ begin
   return to_jsonb(page);
 end $$;
 comment on function public.page_of_pairs(uuid, jsonb, integer, bigint) is
-  'Pairs in the order in which they were made, each with its document: those after {created_at, ordinal, id},'
+  'Pairs in the order in which they were made, each with document_name and chunk_ordinal: those after {created_at, ordinal, id},'
   ' at most p_limit and so many as reach p_bytes. An empty list: there are no more.';
 
 revoke execute on function public.page_of_pairs(uuid, jsonb, integer, bigint) from public, anon, authenticated;

@@ -106,6 +106,15 @@ async def test_from_a_document_to_an_answer(fineflow: Shell, tmp_path: Path) -> 
     await fineflow("datasets", "export", "harbour", "-o", str(exported))
     assert len(exported.read_text().splitlines()) == created.document["pair_count"]
     assert (await fineflow("datasets", "export", "harbour", "-o", str(exported))).code == 2
+    sheet = tmp_path / "sheet" / "out.csv"
+    sheet.parent.mkdir()
+    wanted = ("--format", "alpaca", "--container", "csv", "--split", "train", "--provenance", "--card")
+    await fineflow("datasets", "export", "harbour", *wanted, "-o", str(sheet))
+    assert "harbour notes.md" in sheet.read_text()
+    assert 'path: "out.csv"' in (sheet.parent / "README.md").read_text()
+    assert (
+        await fineflow("datasets", "export", "harbour", "--approved", "-o", str(tmp_path / "a"))
+    ).code == 2
 
     estimate = (await fineflow("estimate", "harbour", "--epochs", "2", "--json")).document
     assert (estimate["costUsd"], estimate["trainingConfig"]["epochs"]) == (0, 2)
