@@ -96,6 +96,14 @@ class Settings(BaseSettings):
         validation_alias="FINEFLOW_CHUNK_TOKENS",
         description="The most that a chunk holds, for documents processed from now on.",
     )
+    near_duplicate_similarity: float = Field(
+        default=0.8,
+        ge=0.7,
+        le=1,
+        validation_alias="FINEFLOW_NEAR_DUPLICATE_SIMILARITY",
+        description="A chunk so alike to an earlier one of its project is its duplicate: Jaccard of their "
+        "three-word shingles. For documents processed from now on.",
+    )
     request_body_limit_bytes: int = Field(
         default=1_048_576, validation_alias="FINEFLOW_REQUEST_BODY_LIMIT_BYTES"
     )

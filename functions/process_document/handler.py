@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from uuid import UUID
 
 from functions.auth import CallerKind
 from functions.context import Context
 from functions.messages import Request, Response
+from shared.datasets.sketches import sketches
 from shared.db import Row
-from shared.documents.chunks import Chunk, content_hash, split
+from shared.documents.chunks import content_hash, split
 from shared.documents.extract import extract_text
 from shared.errors import CallerError, InvalidRequest, NotFound
 
@@ -48,21 +50,25 @@ async def handle(request: ProcessDocument, context: Context) -> DocumentProcesse
 async def _process(document: Row, context: Context) -> None:
     lease = {"document_id": document["id"], "lease_token": document["lease_token"]}
     try:
-        text_hash, chunks = await _chunks(document, context)
+        text_hash, rows = await _chunks(document, context)
     except CallerError as error:
         failure = {"code": error.code, "message": error.message}
         await context.service_db.call("fail_document", **lease, error=failure)
         return
     await context.service_db.call(
-        "save_document_chunks",
+        "save_compared_chunks",
         **lease,
         content_hash=text_hash,
-        chunks=[chunk.as_row() for chunk in chunks],
+        chunks=rows,
+        least_similarity=context.settings.near_duplicate_similarity,
     )
 
 
-async def _chunks(document: Row, context: Context) -> tuple[str, list[Chunk]]:
-    """The hash of the text, and its chunks. Raises CallerError for what trying again would not mend."""
+async def _chunks(document: Row, context: Context) -> tuple[str, list[Row]]:
+    """The hash of the text, and the rows of its chunks, each with what others are compared with it by.
+
+    Raises CallerError for what trying again would not mend.
+    """
     if document["attempts"] > _MAX_ATTEMPTS:
         raise InvalidRequest(
             f"The document was given up after {_MAX_ATTEMPTS} attempts. Split it and upload the parts.",
@@ -70,6 +76,11 @@ async def _chunks(document: Row, context: Context) -> tuple[str, list[Chunk]]:
         )
     content = await context.storage.download("documents", document["storage_path"])
     text = await extract_text(content, name=document["name"], mime_type=document["mime_type"])
+
+    def rows() -> list[Row]:
+        chunks = split(text, max_tokens=context.settings.chunk_tokens)
+        sketched = sketches((chunk.content for chunk in chunks), UUID(document["project_id"]).bytes)
+        return [chunk.as_row() | asdict(sketch) for chunk, sketch in zip(chunks, sketched, strict=True)]
+
     # In a thread: other calls go on while a long document is cut.
-    chunks = await asyncio.to_thread(split, text, max_tokens=context.settings.chunk_tokens)
-    return content_hash(text.content), chunks
+    return content_hash(text.content), await asyncio.to_thread(rows)

@@ -112,6 +112,20 @@ class Texts:
                 seen.add((first, second))
                 yield NearPair(first, second, found)
 
+    def shingles(self, number: int) -> array[int]:
+        """Hashes of each three words in a row of a text, unsigned, 64 bits, each once."""
+        return self._of(number)
+
+    def bands(self) -> Iterator[list[bytes]]:
+        """Of each text, in order, what those alike probably share; nothing for a text without a word."""
+        if not self._shingles:
+            yield from ([] for _ in range(len(self)))
+            return
+        for number, row in enumerate(_signed(self._shingles, self._ends).to_rows()):
+            signature = array("I", row)
+            starts = range(0, _PERMUTATIONS if len(self._of(number)) else 0, _ROWS_A_BAND)
+            yield [signature[start : start + _ROWS_A_BAND].tobytes() for start in starts]
+
     def _shingles_of(self, normal_text: str) -> set[int]:
         words = list(map(self._word_hashes.__getitem__, _UNIT.findall(normal_text)))
         if 0 < len(words) < _SHINGLE_UNITS:
