@@ -106,8 +106,9 @@ async def test_a_row_names_its_document_and_a_card_lies_beside(world: World) -> 
     dataset = await world.new_dataset(pairs=10)
     world.rows(
         "update public.training_pairs p set chunk_id = c.id, document_id = c.document_id, char_start = 9,"
-        " char_end = 30, split = 'test', review_status = 'approved', generator = 'extractive' from public.chunks c"
-        " where p.dataset_id = %s and p.ordinal = 3 and c.document_id = %s and c.ordinal = 0",
+        " char_end = 30, split = 'test', review_status = 'approved', generator = 'extractive'"
+        " from public.chunks c where p.dataset_id = %s and p.ordinal = 3 and c.document_id = %s"
+        " and c.ordinal = 0",
         dataset,
         document["id"],
     )
