@@ -18,6 +18,7 @@ from typing import Any
 from shared.datasets.validate import MAX_PAIR_TOKENS, normal
 from shared.documents.injection import injection_flags
 from shared.documents.quality import words
+from shared.generation.grounding.check import ungrounded
 from shared.generation.source import Draft, Generator, SourceChunk
 from shared.tokens import count_tokens
 
@@ -126,8 +127,10 @@ def _pair(
     answers = "\n".join(assistant for _, assistant in draft.turns)
     messages = _messages(draft, system_prompt)
     token_count = sum(count_tokens(message["content"]) for message in messages)
-    grounding = grounding_score(answers, " ".join((chunk.content, *chunk.heading_path)))
-    issues = []
+    source = "\n".join((*chunk.heading_path, "", chunk.content))
+    grounding = grounding_score(answers, source)
+    details = _ungrounded(draft, source, system_prompt)
+    issues = list(details)
     if grounding < _MIN_GROUNDING:
         issues.append("not_grounded")
     if token_count > MAX_PAIR_TOKENS:
@@ -147,9 +150,21 @@ def _pair(
         "token_count": token_count,
         "is_valid": not issues,
         "issues": issues,
+        "issue_details": details,
         "generator": generator.name,
         "prompt_hash": generator.prompt_hash,
     }
+
+
+def _ungrounded(draft: Draft, source: str, system_prompt: str | None) -> dict[str, list[str]]:
+    """Of all turns, what the assistant says beyond the source and what the user has said so far."""
+    found: dict[str, list[str]] = {}
+    asked: list[str] = []
+    for user, assistant in draft.turns:
+        asked.append(user)
+        for rule, said in ungrounded(assistant, source, "\n".join(asked), system_prompt or "").items():
+            found.setdefault(rule, []).extend(said)
+    return found
 
 
 def _messages(draft: Draft, system_prompt: str | None) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ language plpgsql set search_path = '' as $$
 declare
   factors jsonb;
 begin
-  -- Only while it is generating: afterwards pairs belong to those who review them.
+  -- Only while it is generating, and no pair that somebody has decided on.
   perform from public.training_datasets where id = p_dataset_id and status = 'generating' for update;
   if not found then
     return null;
@@ -23,7 +23,7 @@ begin
     set is_valid = false,
         issues = array_append(array_remove(array_remove(p.issues, 'duplicate_question'), 'near_duplicate'), d.rule)
     from jsonb_to_recordset(p_duplicates) as d (id uuid, rule text)
-    where p.id = d.id and p.dataset_id = p_dataset_id;
+    where p.id = d.id and p.dataset_id = p_dataset_id and p.review_status = 'pending';
   select jsonb_build_object(
       'pairs', coalesce(round(avg(p.quality_score) filter (where p.is_valid)::numeric, 4), 0),
       'valid', coalesce(round(avg(p.is_valid::integer), 4), 0),

@@ -41,7 +41,12 @@ async def test_extractive_pairs_need_no_model_and_are_valid() -> None:
 async def test_an_answer_out_of_thin_air_is_marked() -> None:
     turn = ("What?", "Nobody remembers whether 99 purple elephants danced with Napoleon Bonaparte.")
     made = await make_pairs(SourceChunk(SOURCE, 0), Proposing(turn), 1, system_prompt=None)
-    assert made.pairs[0]["issues"] == ["not_grounded"]
+    assert made.pairs[0]["issues"] == ["number_not_in_source", "name_not_in_source", "not_grounded"]
+    assert made.pairs[0]["issue_details"] == {
+        "number_not_in_source": ["99"],
+        "name_not_in_source": ["Napoleon", "Bonaparte"],
+    }
+    assert not made.pairs[0]["is_valid"]
 
 
 @pytest.mark.parametrize(
