@@ -29,6 +29,7 @@ FLOORS = {
     "shared.llm": 2,
     "shared.tokens": 2,
     "shared.public_only": 1,
+    "shared.confined": 1,
     "shared.config": 0,
     "shared.errors": 0,
     "shared.log": 0,

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import sys
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
+from shared.confined import command, environment
 from shared.documents.parsing.limits import MIB, Limits
 from shared.documents.text import Text, decode_utf8
 from shared.errors import InvalidRequest, PayloadTooLarge
@@ -41,7 +40,6 @@ _KIND_BY_MIME_TYPE = {
 }
 _MAGIC = {b"%PDF-": ".pdf", b"PK\x03\x04": ".docx"}
 _LIMITS = Limits()
-_ROOT = str(Path(__file__).resolve().parents[2])  # sys.path may name it by an empty string
 # A child takes up to a gigabyte: a hundred uploads at once wait for each other.
 _children = asyncio.Semaphore(4)
 
@@ -115,13 +113,11 @@ async def _parse(kind: str, content: bytes, limits: Limits) -> dict[str, Any]:
 async def _run_child(kind: str, content: bytes, limits: Limits) -> tuple[bytes, bool]:
     """(its whole answer or nothing, whether it ended by itself). It has ended when this returns or raises."""
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-s", "-B", "-m", "shared.documents.parsing.child", kind),
-        json.dumps(asdict(limits)),
+        *command("shared.documents.parsing.child", kind, json.dumps(asdict(limits))),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        # Nothing of our own environment: it holds keys.
-        env={"PYTHONPATH": os.pathsep.join([_ROOT, *filter(None, sys.path)]), "LANG": "C.UTF-8"},
+        env=environment(),
         start_new_session=True,
     )
     try:

@@ -7,18 +7,13 @@ It answers {"text", "hidden"} or {"code", "message", "details"}. What it answers
 
 from __future__ import annotations
 
-import contextlib
 import json
-import resource
 import sys
-from dataclasses import asdict
 from typing import Any
 
+from shared.confined import confine
 from shared.documents.parsing.limits import MIB, Limits, Refusal, too_large
 from shared.documents.parsing.writer import Writer
-
-# A reader needs no network, no other program and no file of its own.
-_FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn")
 
 
 def main() -> None:
@@ -64,22 +59,7 @@ def _read(kind: str, content: bytes, writer: Writer, limits: Limits) -> None:
 
 
 def _confine(limits: Limits) -> None:
-    caps = asdict(limits)
-    for what, most in (
-        (resource.RLIMIT_AS, caps["memory_bytes"]),
-        (resource.RLIMIT_CPU, caps["cpu_seconds"]),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        # Some systems know no limit of address space; the clock of the parent holds there.
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(what, (most, most))
-    sys.addaudithook(_refuse)
-
-
-def _refuse(event: str, _: object) -> None:
-    if event.startswith(_FORBIDDEN):
-        raise PermissionError(f"a reader of documents may not call {event}")
+    confine(memory_bytes=limits.memory_bytes, cpu_seconds=limits.cpu_seconds)
 
 
 if __name__ == "__main__":
