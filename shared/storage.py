@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import stamina
@@ -12,28 +14,51 @@ from storage3.types import FileOptions
 
 from shared.errors import NotFound, PayloadTooLarge, ServiceUnavailable
 
+_PIECE_BYTES = 2**20
+
 
 class Storage:
     """Whole files in and out of a bucket; each bucket limits their size."""
 
     def __init__(self, url: str, *, api_key: str, bearer: str, http: httpx.AsyncClient) -> None:
-        self._client = AsyncStorageClient(
-            f"{url.rstrip('/')}/storage/v1/",
-            headers={"apikey": api_key, "Authorization": f"Bearer {bearer}"},
-            http_client=http,
-        )
+        self._url = f"{url.rstrip('/')}/storage/v1/"
+        self._headers = {"apikey": api_key, "Authorization": f"Bearer {bearer}"}
+        self._http = http
+        self._client = AsyncStorageClient(self._url, headers=self._headers, http_client=http)
 
     async def download(self, bucket: str, path: str) -> bytes:
         """The bytes of a file. Raises NotFound, or ServiceUnavailable when storage does not answer."""
         try:
             return bytes(await self._client.from_(bucket).download(path))
         except StorageApiError as error:
-            raise NotFound(
-                f"There is no file at {bucket}/{path}. Upload it first, then add its row.",
-                code="file_not_found",
-            ) from error
+            raise _not_found(bucket, path) from error
         except httpx.HTTPError as error:
             raise _unavailable(error) from error
+
+    async def download_to(self, bucket: str, path: str, target: Path) -> None:
+        """The file is here as `target`, with a piece of it in memory at a time; a broken attempt is repeated.
+
+        Raises NotFound, or ServiceUnavailable when storage does not answer.
+        """
+        try:
+            async for attempt in stamina.retry_context(
+                on=_is_worth_repeating, attempts=3, timeout=None, wait_initial=0.2, wait_max=2
+            ):
+                with attempt:
+                    await self._fetch(f"object/{bucket}/{quote(path)}", target)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code < 500:
+                raise _not_found(bucket, path) from error
+            raise _unavailable(error) from error
+        except httpx.HTTPError as error:
+            raise _unavailable(error) from error
+
+    async def _fetch(self, address: str, target: Path) -> None:
+        async with self._http.stream("GET", self._url + address, headers=self._headers) as response:
+            response.raise_for_status()
+            with target.open("wb") as file:
+                async for piece in response.aiter_bytes(_PIECE_BYTES):
+                    await asyncio.to_thread(file.write, piece)
 
     async def upload(self, bucket: str, path: str, content: bytes | Path, content_type: str) -> None:
         """The file is there with this content, whole or not at all; one that was there is replaced.
@@ -70,7 +95,15 @@ class Storage:
 def _is_worth_repeating(error: Exception) -> bool:
     if isinstance(error, StorageApiError):
         return str(error.status) in ("500", "502", "503", "504")
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in (500, 502, 503, 504)
     return isinstance(error, httpx.TransportError)
+
+
+def _not_found(bucket: str, path: str) -> NotFound:
+    return NotFound(
+        f"There is no file at {bucket}/{path}. Upload it first, then add its row.", code="file_not_found"
+    )
 
 
 def _unavailable(error: Exception) -> ServiceUnavailable:
