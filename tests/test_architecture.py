@@ -13,6 +13,7 @@ FLOORS = {
     "devstack": 8,
     "functions": 7,
     "shared.generation": 6,
+    "shared.imports": 6,
     "shared.jobs": 6,
     "modal_app": 5,
     "shared.datasets": 5,
