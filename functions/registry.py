@@ -17,6 +17,8 @@ from functions.deliver_webhooks import handler as deliver_webhooks
 from functions.estimate_training import handler as estimate_training
 from functions.export_dataset import handler as export_dataset
 from functions.generate_dataset import handler as generate_dataset
+from functions.import_dataset import handler as import_dataset
+from functions.import_dataset.request import ImportDataset
 from functions.job_events import handler as job_events
 from functions.manage_api_keys import handler as manage_api_keys
 from functions.manage_models import handler as manage_models
@@ -80,6 +82,15 @@ FUNCTIONS: dict[str, Function] = {
             generate_dataset.handle,
             _USER_AND_SERVICE,
             "chunks are claimed under a lease and their pairs are unique by dataset, chunk and ordinal",
+            status=202,
+        ),
+        Function(
+            "import-dataset",
+            ImportDataset,
+            import_dataset.DatasetImporting,
+            import_dataset.handle,
+            _USER_AND_SERVICE,
+            "the idempotency key is unique; pairs are stored with the place that reading goes on from",
             status=202,
         ),
         Function(

@@ -114,8 +114,8 @@ async def _work(request: GenerateDataset, context: Context) -> Row:
     dataset = await context.service_db.find("training_datasets", id=request.dataset_id)
     if dataset is None:
         raise NotFound(f"There is no dataset {request.dataset_id}.", code="dataset_not_found")
-    if dataset["status"] != "generating":
-        return dataset
+    if dataset["status"] != "generating" or dataset["source"] != "documents":
+        return dataset  # it is done, or its rows are imported
     owner = UUID(dataset["created_by"]) if dataset["created_by"] else None
     generation = Generation.model_validate(dataset["generation"])
     project_id = UUID(dataset["project_id"])

@@ -36,6 +36,7 @@ async def handle(request: PollTraining, context: Context) -> Polled:
     if request.job_id is not None:
         return _answer(1, [await context.services.jobs.advance(request.job_id)])
     await context.service_db.call("call_for_unfinished_work")
+    await context.service_db.call("call_for_unfinished_imports")
     tick = await Reconciler(context.services.jobs).tick()
     return _answer(tick.looked_at, tick.moved)
 

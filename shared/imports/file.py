@@ -1,0 +1,111 @@
+"""One file on its way into pairs, and what is found on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from shared.datasets.check import FileReport
+from shared.datasets.checker import Checker
+from shared.datasets.examples import Example
+from shared.datasets.findings import Finding
+from shared.datasets.limits import Limits
+from shared.datasets.reading import Reading
+from shared.datasets.turns import NotRead
+from shared.imports.logs import LeftOut, chosen, log_row
+from shared.imports.options import ImportOptions
+from shared.imports.pair_rows import pair_row, with_system_prompt
+
+
+class ImportedFile:
+    """Reads a file once. Equal files give equal pairs in the same order, so that reading can begin anew."""
+
+    def __init__(self, path: Path, options: ImportOptions, limits: Limits, listed_a_rule: int) -> None:
+        self._options, self._listed_a_rule = options, listed_a_rule
+        self._reading = Reading(path, limits, options.mapping)
+        self._found = FileReport(path.name)
+        # No format: what only OpenAI would not take is not bad here.
+        self._checker = Checker(format="", file=path.name)
+        self._left_out: Counter[LeftOut] = Counter()
+        self._bad_row_count = 0
+        self._pair_count = 0
+
+    @property
+    def row_count(self) -> int:
+        """Rows that were read so far, the bad ones included."""
+        return self._reading.row_count
+
+    @property
+    def byte_count(self) -> int:
+        """About how far into the file that is."""
+        return 0
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether a row was bad and none may be left out."""
+        return self._found.error_count > 0 and not self._options.skip_bad_rows
+
+    def pairs(self) -> Iterator[list[bytes]]:
+        """For each row and each finding the pairs that came of it: columns of training_pairs as JSON."""
+        for item in self._reading:
+            if isinstance(item, Finding):
+                self._bad_row_count += item.is_error
+                self._found.add(item, self._listed_a_rule)
+                yield []
+            else:
+                yield self._pairs_of(item)
+
+    def report(self) -> dict[str, Any]:
+        """What was found, once all is read."""
+        if self._pair_count:
+            for finding in self._checker.finish():
+                self._add(finding)
+        self._found.detected, self._found.row_count = self._reading.detected, self._reading.row_count
+        self._found.stats = self._checker.stats()
+        self._found.example_count = self._found.stats.row_count
+        counted = {"pairs": self._pair_count, "badRows": self._bad_row_count, "leftOut": dict(self._left_out)}
+        return self._found.as_dict() | counted
+
+    def _pairs_of(self, row: Example) -> list[bytes]:
+        """No pairs when the row is left out or bad, which is then counted."""
+        try:
+            wanted, columns = self._wanted(row)
+            if isinstance(wanted, str):
+                self._left_out[wanted] += 1
+                return []
+            examples = [with_system_prompt(example, self._options.system_prompt) for example in wanted]
+            rows = [pair_row(example) | columns for example in examples]
+        except NotRead as reason:
+            self._bad_row_count += 1
+            self._add(
+                Finding(reason.rule, "error", str(reason), self._found.file, row.line, None, reason.hint)
+            )
+            return []
+        if not self._are_good(examples, rows):
+            self._bad_row_count += 1
+            return []
+        self._pair_count += len(rows)
+        return [orjson.dumps(one) for one in rows]
+
+    def _wanted(self, row: Example) -> tuple[list[Example] | LeftOut, dict[str, Any]]:
+        """What is made of the row, and what else its pairs say. Raises NotRead."""
+        if self._options.log is None:
+            return [row], {}
+        said = log_row(row)
+        columns = {"rating": said.rating, "is_gold_star": said.is_gold_star}
+        return chosen(said, self._options.log), {k: v for k, v in columns.items() if v is not None}
+
+    def _are_good(self, examples: list[Example], rows: list[dict[str, Any]]) -> bool:
+        is_good = True
+        for example, row in zip(examples, rows, strict=True):
+            for finding in self._checker.add(example, token_count=row["token_count"]):
+                self._add(finding)
+                is_good &= not finding.is_error
+        return is_good
+
+    def _add(self, finding: Finding) -> None:
+        self._found.add(finding, self._listed_a_rule)
