@@ -85,7 +85,8 @@ create function private.place_orphans(p_project_id uuid) returns void
 language sql volatile set search_path = '' as $$
   select private.place_chunks(array(
     select k.id from public.chunks k
-    where k.project_id = p_project_id and k.is_duplicate and k.duplicate_of is null))
+    where k.project_id = p_project_id and k.is_duplicate and k.duplicate_of is null
+      and exists (select from public.documents d where d.id = k.document_id and d.status <> 'withdrawn')))
 $$;
 grant execute on function private.lock_chunks(uuid), private.place_chunks(uuid[]), private.place_orphans(uuid)
   to service_role;
