@@ -51,6 +51,7 @@ async def _work(job_id: UUID, run_id: UUID, context: Context) -> TrainerWork:
     file = await jobs.build_training_file(job.dataset_id, job.method)
     if not file.row_count:
         raise Conflict("The dataset of this job has no usable pair any more.", code="dataset_empty")
+    await jobs.store.record_fetched(job.id, attempt=job.attempt, documents=file.documents)
     path = f"{job.id}/{file.sha256}.jsonl"
     await context.storage.upload(TRAINING_FILES, path, file.content, "application/jsonl")
     url = await context.storage.signed_url(TRAINING_FILES, path, expires_in_seconds=_DATASET_URL_SECONDS)

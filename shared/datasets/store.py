@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -71,7 +71,16 @@ def training_file(pairs: list[Pair], method: str = "full") -> TrainingFile:
         row_count=len(pairs),
         token_count=sum(_trained_tokens(pair, method) for pair in pairs),
         char_count=sum(len(text) for pair in pairs for text in _texts(pair, method)),
+        pairs_of_document=_by_document(pairs),
     )
+
+
+def _by_document(pairs: Iterable[Pair]) -> dict[UUID, list[UUID]]:
+    found: dict[UUID, list[UUID]] = {}
+    for pair in pairs:
+        if pair.document_id is not None:
+            found.setdefault(pair.document_id, []).append(pair.id)
+    return found
 
 
 def _messages(pair: Pair) -> dict[str, Any]:

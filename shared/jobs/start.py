@@ -7,6 +7,7 @@ from uuid import UUID
 
 from shared.errors import (
     CallerError,
+    InvalidRequest,
     ProviderBusy,
     ProviderKeyInvalid,
     ProviderNotEligible,
@@ -34,6 +35,10 @@ async def start(
     """A run was asked for, and is bound when its id came back."""
     try:
         file = await core.build_training_file(claim.job.dataset_id, claim.job.method)
+        if not file.row_count:
+            raise InvalidRequest(
+                "The dataset has no usable pair to train on any more.", code="dataset_too_small"
+            )
     except CallerError as error:
         return await fail(core, claim, error)
     # The intent is committed before the call: whoever finds this row later knows to look for a run.
@@ -41,6 +46,7 @@ async def start(
         claim,
         [JobStatus.UPLOADING],
         submit=True,
+        documents=file.documents,
         sweep_after_seconds=core.timing.grace(provider.late_seconds),
         current_step=f"Uploading {file.row_count} rows ({len(file.content):,} bytes)",
     )

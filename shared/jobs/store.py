@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 from uuid import UUID
@@ -69,12 +69,14 @@ class JobStore:
         outcome: AttemptOutcome | None = None,
         sweep_after_seconds: float | None = None,
         report: ProviderReport | None = None,
+        documents: Mapping[str, Sequence[str]] | None = None,
         **columns: Any,
     ) -> Job:
         """The job after walking through `statuses` and setting `columns`; None leaves a column as it is.
 
         `release_seconds` gives the lease back and says when to look again; None keeps it. `outcome` goes
-        to the ledger of create calls, `report`'s events and metrics to the history. Raises LeaseLost.
+        to the ledger of create calls, `report`'s events and metrics to the history. With `submit`,
+        `documents` are the pairs of each document that the start will give away. Raises LeaseLost.
         """
         control = {
             "failures": failures,
@@ -92,7 +94,7 @@ class JobStore:
             patch=_given(columns),
             release_seconds=release_seconds,
             control=_given(control),
-            history=_history(report),
+            history=_history(report) | ({"documents": documents} if documents else {}),
         )
         return _written(row)
 
@@ -152,6 +154,14 @@ class JobStore:
             provider_job_id=provider_job_id,
         )
         return answer
+
+    async def record_fetched(
+        self, job_id: UUID, *, attempt: int, documents: Mapping[str, Sequence[str]]
+    ) -> None:
+        """The trainer of this attempt gets these pairs of each document, beside what it fetched before."""
+        await self._db.call(
+            "record_fetched_documents", job_id=str(job_id), attempt=attempt, documents=documents
+        )
 
     async def note_failure(self, job: Job, *, seconds: float, counts: bool) -> None:
         """The account is left alone at this provider for `seconds`, and longer after several failures."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
 
 MAX_LENGTH_TOKENS = 1024  # of a row, where the user names no limit
 
@@ -20,3 +22,10 @@ class TrainingFile:
     token_count: int  # of one epoch, counted with o200k_base: near enough for other tokenizers to estimate
     char_count: int
     validation: TrainingFile | None = None  # rows that are held out, written alike; None: none are
+    # The pairs that it holds of each document; those of no document are not told.
+    pairs_of_document: Mapping[UUID, Sequence[UUID]] = field(default_factory=dict)
+
+    @property
+    def documents(self) -> dict[str, list[str]]:
+        """`pairs_of_document` as JSON."""
+        return {str(document): list(map(str, pairs)) for document, pairs in self.pairs_of_document.items()}
