@@ -24,11 +24,13 @@ RIGHTS: dict[str, tuple[set[str], set[str], set[str], set[str]]] = {
     "project_members": (MEMBERS, OWNERS, OWNERS, OWNERS | {"editor"}),  # the editor may leave
     "documents": (MEMBERS, EDITORS, EDITORS, EDITORS),
     "chunks": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "document_withdrawals": (MEMBERS, NOBODY, NOBODY, NOBODY),
     "training_datasets": (MEMBERS, SERVICE, EDITORS, EDITORS),
     "dataset_chunks": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "training_pairs": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "user_api_keys": ({"owner", "service"}, SERVICE, SERVICE, SERVICE),
     "training_jobs": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "training_job_documents": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "training_job_events": (MEMBERS, SERVICE, NOBODY, NOBODY),
     "training_metrics": (MEMBERS, SERVICE, NOBODY, NOBODY),
     "fine_tuned_models": (MEMBERS, SERVICE, EDITORS, SERVICE),
@@ -44,11 +46,13 @@ UPDATES = {
     "project_members": "role = 'viewer'",
     "documents": "name = 'renamed'",
     "chunks": "content = 'x'",
+    "document_withdrawals": "reason = 'x'",
     "training_datasets": "name = 'renamed'",
     "dataset_chunks": "attempts = 9",
     "training_pairs": "rating = 5",
     "user_api_keys": "last_four = 'zzzz'",
     "training_jobs": "cost_usd = 0",
+    "training_job_documents": "fetched_at = now()",
     "training_job_events": "message = 'x'",
     "training_metrics": "training_loss = 0",
     "fine_tuned_models": "notes = 'x'",
@@ -100,6 +104,7 @@ class World:
             "chunks": in_project
             | {"document_id": ids.get("documents"), "ordinal": uuid4().int % 10**6, "content": "x"}
             | {"content_hash": "h", "char_start": 0, "char_end": 1, "token_count": 1, "quality_score": 0.5},
+            "document_withdrawals": in_project | {"document_id": uuid4(), "document_name": "a.md"},
             "training_datasets": in_project | {"name": "set", "status": "ready"},
             "dataset_chunks": in_dataset
             | {"chunk_id": ids.get("spare_chunk", ids.get("chunks")), "ordinal": 1},
@@ -109,6 +114,7 @@ class World:
             "training_jobs": in_dataset
             | made
             | {"user_id": owner, "idempotency_key": unique, "request_hash": "h", "model_name": "m"},
+            "training_job_documents": of_job | {"attempt": 1, "document_id": uuid4(), "pair_ids": [uuid4()]},
             "training_job_events": of_job | {"type": "t", "message": "m"},
             "training_metrics": of_job | {"step": uuid4().int % 10**6},
             "fine_tuned_models": in_project | made | {"name": "m"},
@@ -136,6 +142,7 @@ class World:
             self.insert("project_members", project_id=project, user_id=self.users[actor], role=actor)
         numbered = {
             "user_api_keys",
+            "training_job_documents",
             "training_job_events",
             "training_metrics",
             "deployment_history",
@@ -280,6 +287,10 @@ def test_users_call_no_function_of_the_service(world: World) -> None:
         "select public.mark_api_key_invalid(gen_random_uuid(), 'openai', now(), 'x')",
         "select public.reseal_api_key(gen_random_uuid(), 'openai', 'x', 'y', 'z')",
         "select public.deploy_model(gen_random_uuid(), 'x', gen_random_uuid())",
+        "select public.save_dataset_split(gen_random_uuid(), null, '{}', '[]')",
+        "select public.record_fetched_documents(gen_random_uuid(), 1, '{}')",
+        "select public.save_compared_chunks(gen_random_uuid(), gen_random_uuid(), 'x', '[]', 1::real)",
+        "select * from private.chunk_sketches",
         "select private.call_function('poll-training', '{}')",
         "select public.claim_webhook_deliveries(1, 1, 1)",
         "select public.redeliver_webhook(gen_random_uuid())",

@@ -15,6 +15,7 @@ GRANTS = {
     "dataset_chunks": {"select"},
     "deployment_history": {"select"},
     "deployments": {"select"},
+    "document_withdrawals": {"select"},
     "documents": {
         "select",
         "delete",
@@ -31,6 +32,7 @@ GRANTS = {
         "update(budget_enforcement,monthly_budget_usd,name)",
     },
     "training_datasets": {"select", "delete", "update(name)"},
+    "training_job_documents": {"select"},
     "training_job_events": {"select"},
     "training_jobs": {"select"},
     "training_metrics": {"select"},
@@ -43,7 +45,16 @@ GRANTS = {
     "webhook_endpoints": {"select"},
     "webhook_secrets": {"select(created_at,endpoint_id,expires_at,id,last_four,project_id)"},
 }
-FUNCTIONS_OF_USERS = {"budget_standing", "my_project_role", "my_projects"}
+FUNCTIONS_OF_USERS = {
+    "budget_standing",
+    "document_reach",
+    "my_project_role",
+    "my_projects",
+    "near_chunks",
+    "reached_models",
+    "restore_document",
+    "withdraw_document",
+}
 
 
 def names(database: Connection, sql: str) -> set[str]:
