@@ -24,6 +24,7 @@ from cli.commands import (
     jobs,
     keys,
     models,
+    recall,
     splits,
     stack,
     training,
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 for commands in (stack, demo, doctor, account, training, models, chat):
     app.registered_commands.extend(commands.root.registered_commands)
+documents.app.registered_commands.extend(recall.app.registered_commands)
 app.add_typer(documents.app, name="docs")
 datasets.app.registered_commands.extend(dataset_export.app.registered_commands)
 datasets.app.registered_commands.extend(dataset_files.app.registered_commands)

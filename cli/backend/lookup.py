@@ -12,7 +12,7 @@ from cli.exits import CliError, ExitCode
 
 DEFAULT_PROJECT_NAME = "My project"
 LISTED_ROWS = 200  # newest first; an id may be shortened among these
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+FULL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHORT_ID = re.compile(r"[0-9a-f-]{4,35}")
 
 Project = Annotated[
@@ -49,7 +49,7 @@ async def find(client: Client, table: str, project: str, reference: str, *, thin
 
     Raises CliError when there is none, or when a shortened id fits several.
     """
-    if _UUID.fullmatch(reference):
+    if FULL_ID.fullmatch(reference):
         query = client.supabase.table(table).select("*").eq("id", reference).limit(1)
         if found := await client.rows(query):
             return found[0]

@@ -136,6 +136,31 @@ async def test_from_a_document_to_an_answer(fineflow: Shell, tmp_path: Path) -> 
     assert answer["fineflow"]["model_id"] == model["id"]
 
 
+async def test_a_dataset_is_split_and_a_document_taken_back(fineflow: Shell, tmp_path: Path) -> None:
+    for name in ("quay", "mole"):
+        page = tmp_path / f"{name}.md"
+        page.write_text("\n".join(f"# {name} {n}\n\nThe {name} {n} was built by Ada {n}." for n in range(8)))
+    await fineflow("docs", "add", str(tmp_path / "quay.md"), str(tmp_path / "mole.md"))
+    made = ("datasets", "create", "piers", "--doc", "quay.md", "--doc", "mole.md", "--pairs-per-chunk", "10")
+    dataset = (await fineflow(*made, "--json")).document
+    shares = ("--train", "0.5", "--test", "0.5", "--seed", "7")
+    split = (await fineflow("datasets", "split", "piers", *shares, "--json")).document
+    assert (split["seed"], sum(split["counts"].values())) == (7, dataset["pair_count"])
+    assert min(split["counts"]["train"], split["counts"]["test"]) > 0
+    assert "No leaks." in (await fineflow("datasets", "split", "piers", "--check")).out
+    other = await fineflow("datasets", "split", "piers", "--seed", "8")
+    assert (other.code, "--restart" in other.err) == (2, True)
+
+    shown = await fineflow("docs", "withdraw", "quay.md", "--reason", "The quay is gone.")
+    assert "The quay is gone." in shown.out
+    reach = (await fineflow("docs", "reach", "quay.md", "--json")).document
+    assert reach["document"]["status"] == "withdrawn"
+    assert [(d["name"], d["usable_pair_count"]) for d in reach["datasets"]] == [("piers", 0)]
+    restored = (await fineflow("docs", "restore", "quay.md", "--json")).document
+    assert restored["datasets"][0]["usable_pair_count"] == len(restored["pairs"])
+    assert (await fineflow("docs", "reach", str(uuid4()))).code == 2
+
+
 async def test_what_does_not_exist_is_exit_code_2(fineflow: Shell) -> None:
     ended = await asyncio.gather(
         fineflow("datasets", "show", "nothing"),
