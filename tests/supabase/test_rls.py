@@ -28,6 +28,9 @@ RIGHTS: dict[str, tuple[set[str], set[str], set[str], set[str]]] = {
     "training_datasets": (MEMBERS, SERVICE, EDITORS, EDITORS),
     "dataset_chunks": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "training_pairs": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "pair_revisions": (MEMBERS, NOBODY, NOBODY, SERVICE),
+    "review_samples": (MEMBERS, NOBODY, NOBODY, SERVICE),
+    "review_sample_pairs": (MEMBERS, NOBODY, NOBODY, SERVICE),
     "user_api_keys": ({"owner", "service"}, SERVICE, SERVICE, SERVICE),
     "training_jobs": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "training_job_documents": (MEMBERS, SERVICE, SERVICE, SERVICE),
@@ -50,6 +53,9 @@ UPDATES = {
     "training_datasets": "name = 'renamed'",
     "dataset_chunks": "attempts = 9",
     "training_pairs": "rating = 5",
+    "pair_revisions": "action = 'edit'",
+    "review_samples": "certified_at = now()",
+    "review_sample_pairs": "verdict = 'good'",
     "user_api_keys": "last_four = 'zzzz'",
     "training_jobs": "cost_usd = 0",
     "training_job_documents": "fetched_at = now()",
@@ -109,6 +115,13 @@ class World:
             "dataset_chunks": in_dataset
             | {"chunk_id": ids.get("spare_chunk", ids.get("chunks")), "ordinal": 1},
             "training_pairs": in_dataset | {"ordinal": 1, "user_message": "q", "assistant_message": "a"},
+            "pair_revisions": in_dataset
+            | {"pair_id": uuid4(), "revision": 1, "batch_id": uuid4(), "action": "rate"}
+            | {"before": '{"rating": 1}', "after": '{"rating": 5}'},
+            "review_samples": in_dataset
+            | {"max_bad_share": 0.03, "confidence": 0.95, "pair_count": 1, "looks": "[]", "others_hash": "h"},
+            "review_sample_pairs": in_project
+            | {"sample_id": ids.get("review_samples"), "position": uuid4().int % 10**6, "pair_id": uuid4()},
             "user_api_keys": {"user_id": owner, "provider": "gemini", "ciphertext": "sealed"}
             | {"key_id": "k", "last_four": "1234"},
             "training_jobs": in_dataset
@@ -141,6 +154,8 @@ class World:
         for actor in ("editor", "viewer"):
             self.insert("project_members", project_id=project, user_id=self.users[actor], role=actor)
         numbered = {
+            "pair_revisions",
+            "review_sample_pairs",
             "user_api_keys",
             "training_job_documents",
             "training_job_events",

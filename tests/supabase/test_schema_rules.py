@@ -24,6 +24,7 @@ GRANTS = {
     },
     "fine_tuned_models": {"select", "update(description,notes,tag,tags)"},
     "model_usage": {"select"},
+    "pair_revisions": {"select"},
     "project_members": {"select", "delete", "insert(project_id,role,user_id)", "update(role)"},
     "projects": {
         "select",
@@ -31,6 +32,8 @@ GRANTS = {
         "insert(budget_enforcement,monthly_budget_usd,name)",
         "update(budget_enforcement,monthly_budget_usd,name)",
     },
+    "review_sample_pairs": {"select"},
+    "review_samples": {"select"},
     "training_datasets": {"select", "delete", "update(name)"},
     "training_job_documents": {"select"},
     "training_job_events": {"select"},
@@ -45,14 +48,23 @@ GRANTS = {
     "webhook_endpoints": {"select"},
     "webhook_secrets": {"select(created_at,endpoint_id,expires_at,id,last_four,project_id)"},
 }
+VIEWS = {"pairs_to_review", "preferences_from_edits"}  # read by members, each with their own eyes
 FUNCTIONS_OF_USERS = {
+    "apply_fix",
     "budget_standing",
+    "certificate_standing",
     "document_reach",
+    "edit_pair",
+    "issue_certificate",
+    "make_preference_dataset",
     "my_project_role",
     "my_projects",
     "near_chunks",
     "reached_models",
     "restore_document",
+    "review_pairs",
+    "similar_pairs",
+    "undo_review",
     "withdraw_document",
 }
 
@@ -101,10 +113,19 @@ def test_every_table_has_row_level_security(database: Connection) -> None:
 
 
 def test_grants_are_exactly_these(database: Connection) -> None:
-    assert granted(database, "authenticated") == GRANTS
+    assert granted(database, "authenticated") == GRANTS | {view: {"select"} for view in VIEWS}
     assert granted(database, "anon") == {}
     assert set(GRANTS) == tables(database)
-    assert set(granted(database, "service_role")) == tables(database)
+    assert set(granted(database, "service_role")) == tables(database) | VIEWS
+
+
+def test_every_view_asks_with_the_rights_of_its_reader(database: Connection) -> None:
+    views = database.execute(
+        "select relname, coalesce(reloptions, '{}') as options from pg_class"
+        " where relnamespace = 'public'::regnamespace and relkind in ('v', 'm')"
+    ).fetchall()
+    assert {view["relname"] for view in views} == VIEWS
+    assert all("security_invoker=on" in str(view["options"]) for view in views)
 
 
 def test_every_policy_names_its_role_and_one_verb(database: Connection) -> None:
