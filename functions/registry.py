@@ -30,6 +30,7 @@ from functions.report_training import handler as report_training
 from functions.split_dataset import handler as split_dataset
 from functions.start_training import handler as start_training
 from functions.validate_dataset import handler as validate_dataset
+from functions.validate_dataset.result import ValidationResult
 from shared.training.spec import ReportBatch, ReportReceipt
 
 _USER = frozenset({CallerKind.USER})
@@ -96,10 +97,11 @@ FUNCTIONS: dict[str, Function] = {
         Function(
             "validate-dataset",
             validate_dataset.ValidateDataset,
-            validate_dataset.ValidationResult,
+            ValidationResult,
             validate_dataset.handle,
             _USER,
             "it reads, and writes the same result",
+            calls_per_minute=30,
         ),
         Function(
             "split-dataset",
@@ -116,6 +118,7 @@ FUNCTIONS: dict[str, Function] = {
             export_dataset.handle,
             _USER,
             "the same rows give the same file at the same path",
+            calls_per_minute=30,
         ),
         Function(
             "estimate-training",

@@ -54,6 +54,11 @@ class Settings(BaseSettings):
         validation_alias="FINEFLOW_DATA_DIR",
         description="Runs and models of the local provider.",
     )
+    base_model_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        validation_alias="FINEFLOW_BASE_MODEL_DIRS",
+        description="Where users may point at the tokenizer of a base model. Separated by commas.",
+    )
     inference_url: str | None = Field(default=None, validation_alias="FINEFLOW_INFERENCE_URL")
     inference_token: SecretStr | None = Field(default=None, validation_alias="FINEFLOW_INFERENCE_TOKEN")
     inference_timeout_seconds: float = Field(
@@ -109,12 +114,12 @@ class Settings(BaseSettings):
     )
     rate_limit_per_minute: int = Field(default=100, ge=1, validation_alias="FINEFLOW_RATE_LIMIT_PER_MINUTE")
 
-    @field_validator("api_key_encryption_secrets_old", mode="before")
+    @field_validator("api_key_encryption_secrets_old", "base_model_dirs", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(secret.strip() for secret in value.split(",") if secret.strip())
+        return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @property
     def encryption_secrets(self) -> tuple[SecretStr, ...]:

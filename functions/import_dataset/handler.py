@@ -6,7 +6,6 @@ that row, and by the sweep, it reads, checks and stores until all is read or its
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,9 +13,7 @@ from functions.auth import CallerKind
 from functions.context import Context
 from functions.import_dataset.request import ImportDataset
 from functions.messages import Response
-from functions.validate_dataset.handler import _result
-from shared.datasets.store import read_pairs
-from shared.datasets.validate import validate
+from functions.validate_dataset.handler import ValidateDataset, validated
 from shared.db import Row
 from shared.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge
 from shared.imports.work import work_on_import
@@ -111,8 +108,7 @@ async def _work(request: ImportDataset, context: Context) -> Row:
         raise InvalidRequest("Give datasetId.")
 
     async def validation(dataset: Row) -> dict[str, Any]:
-        pairs = await read_pairs(context.service_db, UUID(dataset["id"]))
-        result = _result(await asyncio.to_thread(validate, pairs, dataset["format"]))
+        result = await validated(ValidateDataset(dataset_id=dataset["id"]), dataset, context.services)
         return result.model_dump(mode="json", by_alias=True)
 
     return await work_on_import(context.service_db, context.storage, request.dataset_id, validation)

@@ -17,8 +17,9 @@ from functions.context import Context
 from functions.estimate_training.plan import TrainingOptions, plan
 from functions.manage_api_keys.handler import check_and_set
 from functions.messages import Response
+from functions.start_training.learning import require_something_to_learn
 from functions.start_training.refusals import not_created, require_room_under_cap, require_time_left
-from shared.datasets.validate import MIN_PAIRS
+from shared.datasets.checker import FEW_ROWS
 from shared.db import Row
 from shared.errors import InvalidRequest
 from shared.providers.base import TrainingProvider
@@ -68,7 +69,9 @@ async def handle(request: StartTraining, context: Context) -> JobStarted:
     dataset = await context.visible("training_datasets", request.dataset_id, what="dataset", least="editor")
     provider = choose(context.services.providers, request.provider, request.method)
     file = await _training_file(context, request.dataset_id, request.method)
-    spec, estimate, seller = await plan(request, file, provider, context)
+    spec, estimate, seller, seen = await plan(request, request.dataset_id, file, provider, context)
+    if provider.runs_our_trainer:
+        await require_something_to_learn(context.services, spec, file, seen)
     require_time_left(context.services, seller, spec, file, timeout_seconds=request.timeout_seconds)
     require_room_under_cap(estimate, request.spend_cap_usd)
     await _require_key(context, provider, request.api_key)
@@ -120,11 +123,11 @@ def _money(request: StartTraining, estimate: Estimate) -> Row:
 
 async def _training_file(context: Context, dataset_id: UUID, method: Method) -> TrainingFile:
     file = await context.services.jobs.build_training_file(dataset_id, method)
-    if file.row_count < MIN_PAIRS:
+    if file.row_count < FEW_ROWS:
         raise InvalidRequest(
-            f"The dataset has {file.row_count} usable pairs to train on; at least {MIN_PAIRS} are needed.",
+            f"The dataset has {file.row_count} usable pairs to train on; at least {FEW_ROWS} are needed.",
             code="dataset_too_small",
-            details={"usablePairs": file.row_count, "minimum": MIN_PAIRS},
+            details={"usablePairs": file.row_count, "minimum": FEW_ROWS},
         )
     return file
 

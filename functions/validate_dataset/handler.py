@@ -1,72 +1,119 @@
-"""validate-dataset: may this dataset be trained on, and what would make it better?"""
+"""validate-dataset: may this dataset be trained on, what would make it better, and what would a run learn?"""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from functions.context import Context
-from functions.messages import Request, Response
-from shared.datasets.store import read_pairs
-from shared.datasets.validate import Finding, Validation, validate
+from functions.context import Context, Services
+from functions.messages import Request
+from functions.validate_dataset.result import ValidationResult, result_of
+from shared.datasets.base_tokenizer import BaseTokenizer
+from shared.datasets.bases import tokenizer_directory
+from shared.datasets.dataset_xray import DatasetXray, save_xray
+from shared.datasets.model import Pair
+from shared.datasets.overlap import Overlap
+from shared.datasets.store import pair_pages
+from shared.datasets.validate import Validation
+from shared.db import Row
+from shared.errors import FineFlowError
+from shared.generation.remeasure import remeasured
+from shared.training.files import MAX_LENGTH_TOKENS
+from shared.training.spec import BaseModelId
+
+MAX_SHOWN_ROWS = 50
+_TOLD_EVERY_SECONDS = 2.0
 
 
 class ValidateDataset(Request):
     dataset_id: UUID
+    base_model: BaseModelId | None = Field(
+        default=None, description="Whose tokenizer and chat template show what would be learned."
+    )
+    max_length_tokens: int = Field(
+        default=MAX_LENGTH_TOKENS, ge=16, le=131_072, description="As maxLength in the config of a job."
+    )
+    show_rows: int = Field(
+        default=0, ge=0, le=MAX_SHOWN_ROWS, description="So many of the first rows are shown token by token."
+    )
+    show_pairs: list[UUID] = Field(
+        default=[], max_length=MAX_SHOWN_ROWS, description="These pairs are shown token by token."
+    )
 
-
-class FoundProblem(Response):
-    rule: str
-    message: str
-    pair_id: UUID | None = Field(description="null: it concerns the whole dataset.")
-    ordinal: int | None = Field(description="The place of the pair in the dataset, from 1.")
-    hint: str
-
-
-class DatasetStats(Response):
-    total_pairs: int = Field(description="Pairs that would be trained on: valid and not rejected.")
-    avg_tokens_per_pair: float
-    avg_quality_score: float
-    unique_questions: int
-    excluded_pairs: int
-
-
-class ValidationResult(Response):
-    valid: bool
-    errors: list[FoundProblem] = Field(description="They block training. At most 20 of each rule.")
-    warnings: list[FoundProblem] = Field(description="They do not. At most 20 of each rule.")
-    counts: dict[str, int] = Field(description="All findings of each rule.")
-    stats: DatasetStats
+    @model_validator(mode="after")
+    def _shown_by_a_model(self) -> ValidateDataset:
+        if self.base_model is None and (self.show_rows or self.show_pairs):
+            raise ValueError("give baseModel: its tokens are shown")
+        return self
 
 
 async def handle(request: ValidateDataset, context: Context) -> ValidationResult:
-    """The result, which is then also on the dataset's row."""
+    """The result, which is then also on the dataset's row, without the rows shown."""
     dataset = await context.visible("training_datasets", request.dataset_id, what="dataset", least="editor")
-    pairs = await read_pairs(context.service_db, request.dataset_id)
-    result = _result(await asyncio.to_thread(validate, pairs, dataset["format"]))
-    table = context.service_db.table("training_datasets")
-    stored = {"validation": result.model_dump(mode="json", by_alias=True)}
-    await context.service_db.run(table.update(stored).eq("id", dataset["id"]))
+    return await validated(request, dataset, context.services)
+
+
+async def validated(request: ValidateDataset, dataset: Row, services: Services) -> ValidationResult:
+    """The same for a dataset that the caller may validate: memory holds a page of it at a time.
+
+    Raises InvalidRequest when the base model's tokenizer is not here or cannot be used.
+    """
+    with ExitStack() as open_things:
+        tokenizer = seen = None
+        if request.base_model is not None:
+            tokenizer = open_things.enter_context(await asyncio.to_thread(_tokenizer, request, services))
+            seen = DatasetXray(
+                tokenizer,
+                request.max_length_tokens,
+                rows_in_full=request.show_rows,
+                pair_ids=request.show_pairs,
+            )
+        overlap = open_things.enter_context(Overlap())
+        validation = Validation(dataset["format"], overlap, seen)
+        try:
+            await _look_at_all(validation, dataset, services)
+        except BaseException:
+            with suppress(FineFlowError):
+                await _tell(services, dataset, validation_percent=None)
+            raise
+        result = result_of(validation, request.base_model, tokenizer, now=services.now())
+        if seen is not None and request.base_model is not None:
+            await save_xray(services.db, dataset, request.base_model, request.max_length_tokens, seen)
+    stored = result.model_dump(mode="json", by_alias=True, exclude={"xray": {"rows"}})
+    await _tell(services, dataset, validation=stored, validation_percent=None)
     return result
 
 
-def _result(validation: Validation) -> ValidationResult:
-    return ValidationResult(
-        valid=validation.is_valid,
-        errors=[_problem(finding) for finding in validation.errors],
-        warnings=[_problem(finding) for finding in validation.warnings],
-        counts=validation.counts,
-        stats=DatasetStats(**vars(validation.stats)),
-    )
+async def _look_at_all(validation: Validation, dataset: Row, services: Services) -> None:
+    dataset_id, told_at = UUID(dataset["id"]), time.monotonic()
+    async for rows in pair_pages(services.db, dataset_id):
+        measured = await remeasured(services.db, dataset_id, rows)
+        await asyncio.to_thread(_look_at, validation, measured)
+        if time.monotonic() - told_at > _TOLD_EVERY_SECONDS:
+            told_at = time.monotonic()
+            share = validation.pair_count / max(dataset["pair_count"], validation.pair_count)
+            await _tell(services, dataset, validation_percent=int(99 * share))
+    await asyncio.to_thread(validation.finish)
 
 
-def _problem(finding: Finding) -> FoundProblem:
-    return FoundProblem(
-        rule=finding.rule,
-        message=finding.message,
-        pair_id=finding.pair_id,
-        ordinal=finding.ordinal,
-        hint=finding.hint,
+def _look_at(validation: Validation, rows: Sequence[Row]) -> None:
+    validation.add([Pair.from_row(row) for row in rows])
+
+
+async def _tell(services: Services, dataset: Row, **columns: object) -> None:
+    table = services.db.table("training_datasets")
+    await services.db.run(table.update(columns).eq("id", dataset["id"]))
+
+
+def _tokenizer(request: ValidateDataset, services: Services) -> BaseTokenizer:
+    assert request.base_model is not None  # the caller asks only then
+    settings = services.settings
+    directory = tokenizer_directory(
+        request.base_model, data_dir=settings.data_dir, model_dirs=settings.base_model_dirs
     )
+    return BaseTokenizer(directory)

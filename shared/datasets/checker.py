@@ -19,7 +19,7 @@ from shared.datasets.model import takes_turns
 from shared.datasets.repeats import Repeats
 from shared.datasets.sample import Sample
 from shared.datasets.sensitive import sensitive_in
-from shared.datasets.writing import NotHeld, row_of
+from shared.datasets.writing import NotHeld, line_of, row_of
 from shared.documents.language import language_of
 from shared.tokens import count_tokens, counts_exactly
 
@@ -46,16 +46,19 @@ class Stats:
     histogram: list[int]  # rows by tokens, see lengths.BINS
     languages: dict[str, float]  # shares of the rows looked at, the largest first
 
+    def bins(self) -> Iterator[tuple[int, int | None, int]]:
+        """The histogram: from so many tokens, to below so many (None: no end), and the rows between."""
+        return zip(BINS, (*BINS[1:], None), self.histogram, strict=True)
+
     def as_dict(self) -> dict[str, Any]:
         """As in the result of validate-dataset, and what files are told besides."""
-        bins = zip(BINS, (*BINS[1:], None), self.histogram, strict=True)
         return {
             "totalPairs": self.row_count,
             "avgTokensPerPair": round(self.mean_tokens, 2),
             "tokensAreExact": self.is_exact,
             "avgQualityScore": None if self.mean_quality is None else round(self.mean_quality, 4),
             "uniqueQuestions": self.question_count,
-            "tokenHistogram": [{"from": low, "below": high, "rows": rows} for low, high, rows in bins],
+            "tokenHistogram": [{"from": low, "below": high, "rows": rows} for low, high, rows in self.bins()],
             "languages": {code: round(share, 4) for code, share in self.languages.items()},
         }
 
@@ -69,9 +72,11 @@ class Checker:
     def __init__(
         self, *, format: str, file: str | None = None, place: str = "line", must_fit: bool = False
     ) -> None:
-        """format: what the rows are written in, or will be; must_fit: a row that it cannot hold is an error.
+        """format: what the rows are written in, or will be. file: named in findings. place: what findings
+        call an example's `line`.
 
-        file: named in findings. place: what findings call an example's `line`.
+        must_fit: they are to be trained on as they are, so it is an error when the format cannot hold a row,
+        or there are too few. Preferences and labelled rows are then held by formats of their own.
         """
         self._format = format
         self._file = file
@@ -80,6 +85,7 @@ class Checker:
         self._lines = array("I")
         self._rows, self._prompts, self._questions = Repeats(), Repeats(), Repeats()
         self._lengths = Lengths()
+        self._byte_count = 0  # as they will be written; counted when they must fit
         self._is_exact = True
         self._qualities, self._quality_rows = 0.0, 0
         self._answers = Sample(_LANGUAGE_ROWS)
@@ -166,11 +172,16 @@ class Checker:
             yield wrong("same_ends", "The better and the worse answer are the same.", "Take the row out.")
         if self._must_fit:
             try:
-                row_of(example, self._format)
+                self._byte_count += len(line_of(row_of(example, self._held_as(example))))
             except NotHeld as reason:
-                message_ = f"{self._format} cannot hold it: it has {reason}."
+                message_ = f"{self._held_as(example)} cannot hold it: it has {reason}."
                 yield wrong("not_held", message_, "Choose another format, or take the row out.")
         yield from self._sensitive(example)
+
+    def _held_as(self, example: Example) -> str:
+        if example.is_preference:
+            return "openai_preference"
+        return self._format if example.label is None else "kto"
 
     def _near_empty(self, example: Example) -> Iterator[Finding]:
         answer = example.messages[-1]
@@ -207,12 +218,17 @@ class Checker:
 
     def _whole(self, byte_size: int | None) -> Iterator[Finding]:
         rows = len(self._lines)
-        if 0 < rows < FEW_ROWS:
+        if rows < FEW_ROWS and (rows or self._must_fit):
+            what = "pairs without an error" if self._must_fit else "rows"
             yield self._found(
-                "few_rows", f"{rows} rows; at least {FEW_ROWS} are needed to train.", "Add rows."
+                "few_rows",
+                f"{rows} {what}; at least {FEW_ROWS} are needed to train.",
+                "Add some.",
+                is_error=self._must_fit,
             )
-        if byte_size is not None and byte_size > MAX_FILE_BYTES and self._format in OPENAI_FORMATS:
-            message = f"{byte_size:,} bytes; OpenAI takes files of {MAX_FILE_BYTES:,}."
+        size = self._byte_count if byte_size is None else byte_size
+        if size > MAX_FILE_BYTES and self._format in OPENAI_FORMATS:
+            message = f"{size:,} bytes; OpenAI takes files of {MAX_FILE_BYTES:,}."
             hint = "Split the file, or shorten the longest rows."
             yield self._found("over_100_mb", message, hint, is_error=True)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from shared.datasets.formats import anchor_and_positive, labelled, lines, preference, record
+from shared.datasets.formats import anchor_and_positive, labelled, preference, record
 from shared.datasets.model import Kind, Pair
+from shared.datasets.writing import line_of
 from shared.db import PAGE_ROWS, Database, Row
 from shared.tokens import count_tokens
 from shared.training.files import TrainingFile
@@ -30,17 +32,21 @@ async def pair_pages(db: Database, dataset_id: UUID) -> AsyncIterator[list[Row]]
 
     Beside its columns each has document_name and chunk_ordinal; None: not from a document, or it is gone.
     A page follows the last row before it, so a pair that is added or deleted meanwhile shifts no other
-    across a border.
+    across a border. One page is fetched while the one before it is worked on.
     """
-    after: Row | None = None
-    while True:
-        rows: list[Row] = await db.call(
-            "page_of_pairs", dataset_id=str(dataset_id), after=after, limit=PAGE_ROWS, bytes=PAGE_BYTES
-        )
-        if not rows:
-            return
-        yield rows
-        after = {column: rows[-1][column] for column in ("created_at", "ordinal", "id")}
+
+    def after(row: Row | None) -> asyncio.Task[list[Row]]:
+        place = row and {column: row[column] for column in ("created_at", "ordinal", "id")}
+        page = {"dataset_id": str(dataset_id), "after": place, "limit": PAGE_ROWS, "bytes": PAGE_BYTES}
+        return asyncio.create_task(db.call("page_of_pairs", **page))
+
+    following = after(None)
+    try:
+        while rows := await following:
+            following = after(rows[-1])
+            yield rows
+    finally:
+        following.cancel()
 
 
 async def read_pairs(db: Database, dataset_id: UUID) -> list[Pair]:
@@ -55,16 +61,25 @@ async def build_training_file(db: Database, dataset_id: UUID, method: str = "ful
     from pairs of kind 'preference', kto from those of kind 'kto', the other methods from those of kind 'sft'.
     row_count is 0 when there are none.
     """
-    kind = _KINDS.get(method, "sft")
-    pairs = [pair for pair in await read_pairs(db, dataset_id) if pair.is_usable and pair.kind == kind]
+    pairs = [pair for pair in await read_pairs(db, dataset_id) if is_learned(pair, method)]
     held_out = training_file([pair for pair in pairs if pair.split == "validation"], method)
-    file = training_file([pair for pair in pairs if pair.split in (None, "train")], method)
+    file = training_file([pair for pair in pairs if is_trained(pair)], method)
     return replace(file, validation=held_out if held_out.row_count else None)
+
+
+def is_learned(pair: Pair, method: str) -> bool:
+    """Whether this method learns from such pairs: it is usable, and of the method's kind."""
+    return pair.is_usable and pair.kind == _KINDS.get(method, "sft")
+
+
+def is_trained(pair: Pair) -> bool:
+    """Whether the pair is in the part that is trained on; one that was not split is."""
+    return pair.split in (None, "train")
 
 
 def training_file(pairs: list[Pair], method: str = "full") -> TrainingFile:
     """One line a pair, in the order given, in the shape that `training_rows` reads for this method."""
-    content = lines(map(_WRITERS.get(method, _messages), pairs))
+    content = b"".join(training_line(pair, method) for pair in pairs)
     return TrainingFile(
         content=content,
         sha256=hashlib.sha256(content).hexdigest(),
@@ -73,6 +88,11 @@ def training_file(pairs: list[Pair], method: str = "full") -> TrainingFile:
         char_count=sum(len(text) for pair in pairs for text in _texts(pair, method)),
         pairs_of_document=_by_document(pairs),
     )
+
+
+def training_line(pair: Pair, method: str) -> bytes:
+    """The pair as a line of a training file. Raises InvalidRequest when it cannot be one."""
+    return line_of(_WRITERS.get(method, _messages)(pair))
 
 
 def _by_document(pairs: Iterable[Pair]) -> dict[UUID, list[UUID]]:

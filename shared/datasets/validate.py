@@ -1,193 +1,125 @@
-"""What speaks against training on a dataset, pair by pair, with what to do about it.
+"""What speaks against training on a dataset, with what to do about it: the rules of `checker`, and those that
+only pairs of the stack can break.
 
-Errors block, warnings do not. Only usable pairs are looked at: those that are valid and not rejected.
+Errors block, warnings do not. Only usable pairs are looked at: those that are valid and not rejected. A
+finding names the place of the pair in the dataset, from 1, as its line.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
 from uuid import UUID
 
-from shared.datasets.formats import Format, jsonl, turn_marker_in
+from shared.datasets.checker import Checker
+from shared.datasets.checker import Stats as RowStats
+from shared.datasets.dataset_xray import DatasetXray
+from shared.datasets.findings import Finding
 from shared.datasets.model import Pair
+from shared.datasets.overlap import Overlap
 from shared.datasets.store import pair_tokens
 
-MIN_PAIRS = 10  # OpenAI's minimum, and the fewest that any method here learns from
-MAX_PAIR_TOKENS = 4096
-MAX_FILE_BYTES = 100 * 2**20
 LISTED_A_RULE = 20
-_LOW_SCORE = 0.3
+LOW_SCORE = 0.3
+_MOST_SYSTEM_PROMPTS = 1_000  # that are told apart
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was found. pair_id and ordinal are None when it concerns the whole dataset."""
-
-    rule: str
-    message: str
-    hint: str
-    is_error: bool
-    pair_id: UUID | None = None
-    ordinal: int | None = None  # the place of the pair in the dataset, from 1, in the order of export
-
-
-@dataclass(frozen=True)
-class Stats:
-    """Over the usable pairs; averages are 0 when there is none."""
-
-    total_pairs: int
-    avg_tokens_per_pair: float
-    avg_quality_score: float  # of the pairs that have a score
-    unique_questions: int
-    excluded_pairs: int  # not valid, or rejected in review
-
-
-@dataclass(frozen=True)
 class Validation:
-    """The result. Of each rule the first twenty findings are listed; `counts` has them all."""
+    """Takes the pairs of a dataset page by page, in their order; then `finish`.
 
-    findings: list[Finding]
-    counts: dict[str, int]
-    stats: Stats
+    Of each rule the first twenty findings are listed; `counts` has them all. Memory: about 100 bytes a pair.
+    """
+
+    def __init__(self, format: str, overlap: Overlap, xray: DatasetXray | None = None) -> None:
+        self.findings: list[Finding] = []
+        self.counts: Counter[str] = Counter()
+        self.error_count = 0
+        self.excluded_count = 0  # not valid, or rejected
+        self.kinds: Counter[str] = Counter()
+        self.splits: Counter[str] = Counter()
+        self.xray = xray
+        self._checker = Checker(format=format, place="pair", must_fit=True)
+        self._overlap = overlap
+        self._ids = bytearray()  # 16 bytes a pair
+        self._systems: Counter[bytes] = Counter()
+        self._usual_system: dict[bytes, str] = {}
 
     @property
     def is_valid(self) -> bool:
-        return not self.errors
+        return self.error_count == 0
 
     @property
-    def errors(self) -> list[Finding]:
-        return [finding for finding in self.findings if finding.is_error]
+    def pair_count(self) -> int:
+        """Pairs so far, the excluded ones too."""
+        return len(self._ids) // 16
 
     @property
-    def warnings(self) -> list[Finding]:
-        return [finding for finding in self.findings if not finding.is_error]
+    def stats(self) -> RowStats:
+        return self._checker.stats()
 
+    def pair_id(self, ordinal: int) -> UUID:
+        """Of the pair at this place, from 1."""
+        return UUID(bytes=bytes(self._ids[16 * (ordinal - 1) : 16 * ordinal]))
 
-def validate(pairs: list[Pair], format: Format) -> Validation:
-    """Every rule over every usable pair, for training and for export in this format."""
-    usable = [pair for pair in pairs if pair.is_usable]
-    counts: Counter[str] = Counter()
-    listed = []
-    for finding in _findings(usable, format):
-        counts[finding.rule] += 1
-        if counts[finding.rule] <= LISTED_A_RULE:
-            listed.append(finding)
-    return Validation(listed, dict(counts), _stats(pairs, usable))
+    def add(self, pairs: Sequence[Pair]) -> None:
+        """The next pairs are looked at. Raises InvalidRequest when the chat template is unusable."""
+        numbered = list(enumerate(pairs, start=self.pair_count + 1))
+        for pair in pairs:
+            self._ids += pair.id.bytes
+        usable = [(ordinal, pair) for ordinal, pair in numbered if pair.is_usable]
+        self.excluded_count += len(pairs) - len(usable)
+        for ordinal, pair in usable:
+            self.kinds[pair.kind] += 1
+            self.splits[pair.split or "none"] += 1
+            self._overlap.add(pair, ordinal)
+            self._note_system(pair.system)
+            self._take(self._about(pair, ordinal))
+        if self.xray is not None:
+            self._take(self.xray.add(usable))
 
+    def finish(self) -> None:
+        """What concerns all pairs together is found too."""
+        self._take(self._checker.finish())
+        self._take(self._system_prompts())
+        self._take(self._overlap.findings())
+        if self.xray is not None:
+            self._take(self.xray.finish())
 
-def normal(text: str) -> str:
-    """The same for texts that differ only in case and blanks."""
-    return " ".join(text.casefold().split())
+    def _take(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self.counts[finding.rule] += 1
+            self.error_count += finding.is_error
+            if self.counts[finding.rule] <= LISTED_A_RULE:
+                self.findings.append(finding)
 
+    def _about(self, pair: Pair, ordinal: int) -> Iterator[Finding]:
+        example = replace(pair.as_example(), line=ordinal)
+        yield from self._checker.add(example, token_count=pair_tokens(pair), quality=pair.quality_score)
+        if pair.quality_score is not None and pair.quality_score < LOW_SCORE:
+            message = f"Its quality is {pair.quality_score:.2f}."
+            yield Finding("low_quality", "warning", message, line=ordinal, hint="Edit or reject it.")
+        if pair.grounding_score is not None and pair.grounding_score < LOW_SCORE:
+            message = f"Only {pair.grounding_score:.0%} of its answer is found in its source."
+            hint = "Check the answer against the document."
+            yield Finding("low_grounding", "warning", message, line=ordinal, hint=hint)
 
-def _stats(pairs: list[Pair], usable: list[Pair]) -> Stats:
-    scores = [pair.quality_score for pair in usable if pair.quality_score is not None]
-    return Stats(
-        total_pairs=len(usable),
-        avg_tokens_per_pair=round(sum(map(pair_tokens, usable)) / len(usable), 2) if usable else 0.0,
-        avg_quality_score=round(sum(scores) / len(scores), 4) if scores else 0.0,
-        unique_questions=len({normal(pair.question) for pair in usable}),
-        excluded_pairs=len(pairs) - len(usable),
-    )
+    def _note_system(self, system: str | None) -> None:
+        key = b"" if system is None else blake2b(system.encode(), digest_size=16).digest()
+        if key in self._systems or len(self._systems) < _MOST_SYSTEM_PROMPTS:
+            self._systems[key] += 1
+            self._usual_system.setdefault(key, "" if system is None else system[:60])
 
-
-def _findings(usable: list[Pair], format: Format) -> Iterator[Finding]:
-    yield from _about_the_whole(usable, format)
-    for place, pair in enumerate(usable, start=1):
-        yield from _about_one(pair, place, format)
-    yield from _about_neighbours(usable)
-
-
-def _about_the_whole(usable: list[Pair], format: Format) -> Iterator[Finding]:
-    if len(usable) < MIN_PAIRS:
-        yield Finding(
-            "too_few_pairs",
-            f"The dataset has {len(usable)} usable pairs; at least {MIN_PAIRS} are needed.",
-            "Add documents or rows, or approve pairs that were left out.",
-            is_error=True,
-        )
-    if usable and all(pair.alternates and turn_marker_in(pair, format) is None for pair in usable):
-        size = len(jsonl(usable, format))
-        if size > MAX_FILE_BYTES:
-            yield Finding(
-                "file_too_large",
-                f"As {format} the dataset has {size:,} bytes; a training file may have {MAX_FILE_BYTES:,}.",
-                "Make two datasets of it, or shorten the longest pairs.",
-                is_error=True,
-            )
-    systems = Counter(pair.system for pair in usable)
-    if len(systems) > 1:
-        usual, times = systems.most_common(1)[0]
+    def _system_prompts(self) -> Iterator[Finding]:
+        if len(self._systems) < 2:
+            return
+        (key, times), *_ = self._systems.most_common(1)
+        usual = f", {self._usual_system[key]!r}" if key else " one, none"
+        several = f"{len(self._systems):,} {'or more ' if len(self._systems) == _MOST_SYSTEM_PROMPTS else ''}"
         yield Finding(
             "mixed_system_prompts",
-            f"{len(systems)} different system prompts; {times} of {len(usable)} pairs have the commonest"
-            + (f", {usual[:60]!r}." if usual else " one, none."),
-            "Use one system prompt in all pairs, and the same one when you ask the model.",
-            is_error=False,
+            "warning",
+            f"{several}different system prompts; {times:,} pairs have the commonest{usual}.",
+            hint="Use one system prompt in all pairs, and the same one when you ask the model.",
         )
-
-
-def _about_one(pair: Pair, place: int, format: Format) -> Iterator[Finding]:
-    def finding(rule: str, message: str, hint: str, *, is_error: bool) -> Finding:
-        return Finding(rule, f"Pair {place}: {message}", hint, is_error, pair.id, place)
-
-    if empty := next((message for message in pair.messages if not message.content.strip()), None):
-        yield finding(
-            "empty_message",
-            f"the {empty.role} message is empty.",
-            "Fill it in or reject the pair.",
-            is_error=True,
-        )
-    if not pair.alternates:
-        yield finding(
-            "turn_order",
-            "user and assistant do not take turns, or the assistant has not the last word.",
-            "Put the messages in order or reject the pair.",
-            is_error=True,
-        )
-    if (tokens := pair_tokens(pair)) > MAX_PAIR_TOKENS:
-        yield finding(
-            "too_long",
-            f"{tokens:,} tokens; OpenAI takes {MAX_PAIR_TOKENS:,} and cuts off the rest.",
-            "Shorten or split it.",
-            is_error=format == "openai",
-        )
-    if marker := turn_marker_in(pair, format):
-        yield finding(
-            "turn_marker",
-            f"it contains {marker.strip()!r}, which begins a turn in {format}.",
-            "Take it out, or choose the format openai.",
-            is_error=True,
-        )
-    if pair.quality_score is not None and pair.quality_score < _LOW_SCORE:
-        yield finding(
-            "low_quality", f"its quality is {pair.quality_score:.2f}.", "Edit or reject it.", is_error=False
-        )
-    if pair.grounding_score is not None and pair.grounding_score < _LOW_SCORE:
-        yield finding(
-            "low_grounding",
-            f"only {pair.grounding_score:.0%} of its answer is found in its source.",
-            "Check the answer against the document.",
-            is_error=False,
-        )
-
-
-def _about_neighbours(usable: list[Pair]) -> Iterator[Finding]:
-    """Pairs that say what an earlier pair said, or contradict it."""
-    first: dict[tuple[str, str | None], tuple[int, str]] = {}
-    for place, pair in enumerate(usable, start=1):
-        # Two conversations that only begin alike are different.
-        asked = normal(" ".join(turn.content for turn in pair.turns[:-1]))
-        answer = normal(pair.turns[-1].content) if pair.turns else ""
-        earlier_place, earlier_answer = first.setdefault((asked, pair.system), (place, answer))
-        if earlier_place == place or not asked:
-            continue
-        if earlier_answer == answer:
-            rule, says = "duplicate_pair", "the same"
-            hint = "Reject one of them; a repeated pair weighs double in training."
-        else:
-            rule, says = "duplicate_question", "the same question with another answer"
-            hint = "Make the questions tell the answers apart, or reject one."
-        yield Finding(rule, f"Pair {place}: {says} as pair {earlier_place}.", hint, False, pair.id, place)

@@ -15,7 +15,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.datasets.validate import MAX_PAIR_TOKENS, normal
+from shared.datasets.checker import MAX_TOKENS
+from shared.datasets.duplicates import normal
 from shared.documents.injection import injection_flags
 from shared.documents.quality import words
 from shared.generation.grounding.check import ungrounded
@@ -127,13 +128,12 @@ def _pair(
     answers = "\n".join(assistant for _, assistant in draft.turns)
     messages = _messages(draft, system_prompt)
     token_count = sum(count_tokens(message["content"]) for message in messages)
-    source = "\n".join((*chunk.heading_path, "", chunk.content))
-    grounding = grounding_score(answers, source)
-    details = _ungrounded(draft, source, system_prompt)
+    grounding = grounding_score(answers, chunk.grounds)
+    details = _ungrounded(draft, chunk.grounds, system_prompt)
     issues = list(details)
     if grounding < _MIN_GROUNDING:
         issues.append("not_grounded")
-    if token_count > MAX_PAIR_TOKENS:
+    if token_count > MAX_TOKENS:
         issues.append("too_long")
     is_single = len(draft.turns) == 1
     question, answer = draft.turns[0]

@@ -23,6 +23,11 @@ class SourceChunk:
     def from_row(cls, row: Row) -> SourceChunk:
         return cls(row["content"], row["char_start"], tuple(row["heading_path"]), row.get("variant", 0))
 
+    @property
+    def grounds(self) -> str:
+        """What an answer may rest on: the headings above the chunk, and its text."""
+        return "\n".join((*self.heading_path, "", self.content))
+
 
 @dataclass(frozen=True)
 class Draft:

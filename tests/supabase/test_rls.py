@@ -31,6 +31,7 @@ RIGHTS: dict[str, tuple[set[str], set[str], set[str], set[str]]] = {
     "pair_revisions": (MEMBERS, NOBODY, NOBODY, SERVICE),
     "review_samples": (MEMBERS, NOBODY, NOBODY, SERVICE),
     "review_sample_pairs": (MEMBERS, NOBODY, NOBODY, SERVICE),
+    "dataset_xrays": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "user_api_keys": ({"owner", "service"}, SERVICE, SERVICE, SERVICE),
     "training_jobs": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "training_job_documents": (MEMBERS, SERVICE, SERVICE, SERVICE),
@@ -56,6 +57,7 @@ UPDATES = {
     "pair_revisions": "action = 'edit'",
     "review_samples": "certified_at = now()",
     "review_sample_pairs": "verdict = 'good'",
+    "dataset_xrays": "totals = '{}'",
     "user_api_keys": "last_four = 'zzzz'",
     "training_jobs": "cost_usd = 0",
     "training_job_documents": "fetched_at = now()",
@@ -114,6 +116,8 @@ class World:
             "training_datasets": in_project | {"name": "set", "status": "ready"},
             "dataset_chunks": in_dataset
             | {"chunk_id": ids.get("spare_chunk", ids.get("chunks")), "ordinal": 1},
+            "dataset_xrays": in_dataset
+            | {"base_model": unique, "max_length_tokens": 9, "content_hash": "h", "totals": "{}"},
             "training_pairs": in_dataset | {"ordinal": 1, "user_message": "q", "assistant_message": "a"},
             "pair_revisions": in_dataset
             | {"pair_id": uuid4(), "revision": 1, "batch_id": uuid4(), "action": "rate"}
@@ -162,6 +166,7 @@ class World:
             "training_metrics",
             "deployment_history",
             "model_usage",
+            "dataset_xrays",
         }
         for table in RIGHTS:
             if table in ("projects", "project_members"):

@@ -13,6 +13,7 @@ Connection = psycopg.Connection[dict[str, object]]
 GRANTS = {
     "chunks": {"select"},
     "dataset_chunks": {"select"},
+    "dataset_xrays": {"select"},
     "deployment_history": {"select"},
     "deployments": {"select"},
     "document_withdrawals": {"select"},
