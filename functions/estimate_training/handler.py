@@ -11,9 +11,10 @@ from functions.context import Context
 from functions.estimate_training.budget import BudgetStanding, budget_of
 from functions.estimate_training.plan import TrainingOptions, plan
 from functions.messages import Response
+from shared.datasets.xray import Totals
 from shared.errors import InvalidRequest
 from shared.providers.registry import choose
-from shared.training.config import Method, TrainingConfig
+from shared.training.config import SUPERVISED, Method, TrainingConfig
 from shared.training.lifetime import ending
 
 
@@ -36,6 +37,10 @@ class TrainingEstimate(Response):
     example_count: int
     training_tokens: int = Field(description="One epoch.")
     billable_tokens: int = Field(description="All epochs.")
+    trained_tokens: int | None = Field(
+        description="Of trainingTokens, those that are learned and not only read; null: the dataset as it is"
+        " was not validated with this base model, and trainingTokens are counted with o200k_base."
+    )
     cost_usd: float | None = Field(description="The middle; null: no price is known.")
     cost_range_usd: Range = Field(description="A budget holds back the high end.")
     duration_seconds: Range
@@ -63,13 +68,19 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
     file = await context.services.jobs.build_training_file(request.dataset_id, request.method)
     if file.row_count == 0:
         raise InvalidRequest("The dataset has no valid pair to train on.", code="dataset_too_small")
-    spec, estimate, seller = await plan(request, file, provider, context)
+    spec, estimate, seller, seen = await plan(request, request.dataset_id, file, provider, context)
     held_usd = estimate.held_usd(request.spend_cap_usd)
     facts = estimate.as_json()
     now = context.services.now()
     until = now + timedelta(seconds=request.timeout_seconds)
     if end := ending(seller, request.base_model, now=now, until=until):
         facts["notes"].insert(0, f"It would not be started: {end.message}")
+    if seen is not None:
+        facts["notes"] += _of_tokens(seen, request.base_model)
+    elif provider.runs_our_trainer and request.method in SUPERVISED:
+        facts["notes"].append(
+            "Tokens are counted with o200k_base; validate-dataset with this baseModel counts its own."
+        )
     return TrainingEstimate(
         dataset_id=request.dataset_id,
         provider=request.provider,
@@ -77,6 +88,17 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
         method=request.method,
         training_config=spec.config,
         example_count=file.row_count,
+        trained_tokens=seen.trained_tokens if seen else None,
         budget=await budget_of(context.user_db, dataset["project_id"], held_usd),
         **facts,
     )
+
+
+def _of_tokens(seen: Totals, base_model: str) -> list[str]:
+    if seen.refusal:
+        return [f"It would not be started: {seen.refusal}"]
+    counted = f"Of {seen.tokens:,} tokens an epoch, counted with those of {base_model},"
+    notes = [f"{counted} {seen.trained_tokens:,} are learned and the others only read."]
+    if seen.left_out_rows:
+        notes.append(f"{seen.left_out_rows:,} of {seen.rows:,} rows are over maxLength and are left out.")
+    return notes

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from pydantic import Field
 
 from functions.context import Context
 from functions.messages import Request
+from shared.datasets.dataset_xray import fresh_totals
+from shared.datasets.xray import Totals
 from shared.errors import InvalidRequest, ProviderNotEligible
 from shared.providers.alternatives import alternative, with_alternative
 from shared.providers.base import TrainingProvider
 from shared.training.catalog import TINY, misplaced, resolve
-from shared.training.config import Method, TrainingConfig
+from shared.training.config import SUPERVISED, Method, TrainingConfig
 from shared.training.estimate import Estimate, at_vendor
 from shared.training.files import TrainingFile
 from shared.training.spec import BaseModelId, DatasetFile, RunSpec
@@ -45,12 +48,18 @@ class Plan(NamedTuple):
     spec: RunSpec
     estimate: Estimate
     seller: str  # whose prices and dates hold: the provider, or a service that only speaks like it
+    seen: Totals | None = None  # what the X-ray found in exactly this file; None: it was not looked at
 
 
 async def plan(
-    options: TrainingOptions, file: TrainingFile, provider: TrainingProvider, context: Context
+    options: TrainingOptions,
+    dataset_id: UUID,
+    file: TrainingFile,
+    provider: TrainingProvider,
+    context: Context,
 ) -> Plan:
-    """The plan of these options for the calling user.
+    """The plan of these options for the calling user. Tokens are those that the X-ray of validate-dataset
+    found for the base model where there is one of this very file, else as the file counts them.
 
     Raises InvalidRequest for a base model of somebody else's, and ProviderNotEligible, with an open model
     as the alternative, for a provider that trains nothing.
@@ -60,8 +69,10 @@ async def plan(
     spec = spec_to_estimate(options, file, provider)
     if own_address:
         return Plan(spec, at_vendor(spec, file, vendor=_OWN_ADDRESS), _OWN_ADDRESS)
+    seen = await _seen(dataset_id, file, spec, provider, context)
+    counted = replace(file, token_count=seen.tokens) if seen and seen.tokens else file
     try:
-        return Plan(spec, provider.estimate(spec, file), provider.name)
+        return Plan(spec, provider.estimate(spec, counted), provider.name, seen)
     except ProviderNotEligible as error:
         offer = alternative(context.services.providers, spec, file)
         raise ProviderNotEligible(
@@ -86,6 +97,17 @@ def spec_to_estimate(options: TrainingOptions, file: TrainingFile, provider: Tra
         config=config,
         dataset=DatasetFile(sha256=file.sha256, row_count=file.row_count),
         gpu=options.gpu,
+    )
+
+
+async def _seen(
+    dataset_id: UUID, file: TrainingFile, spec: RunSpec, provider: TrainingProvider, context: Context
+) -> Totals | None:
+    if not provider.runs_our_trainer or spec.method not in SUPERVISED:
+        return None
+    assert spec.config.max_length is not None  # resolved, where our trainer runs
+    return await fresh_totals(
+        context.service_db, dataset_id, file.sha256, spec.base_model, spec.config.max_length
     )
 
 
