@@ -1,5 +1,6 @@
 """What the documents show is there, and runs."""
 
+import ast
 import asyncio
 import os
 import re
@@ -13,6 +14,7 @@ from devstack.up import Stack
 from functions.manage_api_keys.handler import ManageApiKeys
 from functions.registry import FUNCTIONS
 from shared.config import Settings
+from shared.datasets import reading, sensitive
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "web-app.mjs"
@@ -62,6 +64,31 @@ def test_every_variable_and_action_of_the_keys_page_exists() -> None:
     assert variables <= names
     described = set(re.findall(r"^\| `([a-z]+)` \|", page, re.MULTILINE))
     assert described == set(get_args(ManageApiKeys.model_fields["action"].annotation))
+
+
+def test_every_rule_of_checking_is_told() -> None:
+    page = (ROOT / "docs" / "checking.md").read_text()
+    told = [re.findall(r"`([a-z_0-9]+)`", row) for row in re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE)]
+    rules = {rule for row in told for rule in row}
+    assert len(rules) == sum(map(len, told)), "a rule is told twice"
+    assert rules == _rules_of_the_code()
+
+
+def _rules_of_the_code() -> set[str]:
+    """First arguments of what makes a finding, and the rules of tables; those of a split are told with it."""
+    makers = {"Finding", "NotRead", "Problem", "_found", "found", "wrong"}
+    rules = {rule for _, rule, *_ in reading._REFUSED} | {rule for rule, *_ in sensitive._RULES}
+    for path in (ROOT / "shared" / "datasets").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", None))
+                said = node.args[0] if name in makers and node.args else None
+            else:
+                is_remark = isinstance(node, ast.Yield) and path.name == "shapes.py"
+                said = node.value.elts[0] if is_remark and isinstance(node.value, ast.Tuple) else None
+            if isinstance(said, ast.Constant) and isinstance(said.value, str):
+                rules.add(said.value)
+    return rules
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -80,11 +80,17 @@ async def show(dataset: DatasetName, project: Project = None) -> Result:
 
 
 @command(app, "validate")
-async def validate(dataset: DatasetName, project: Project = None) -> Result:
+async def validate(
+    dataset: DatasetName,
+    base_model: Annotated[
+        str | None, typer.Option("--base-model", "-m", help="Also what a run on this one would learn.")
+    ] = None,
+    project: Project = None,
+) -> Result:
     """Check a dataset before training on it. Exit code 1 when it is not valid."""
     async with open_client() as client:
         row = await find_dataset(client, dataset, project)
-        report = await client.invoke("validate-dataset", {"datasetId": row["id"]})
+        report = await client.invoke("validate-dataset", _given(datasetId=row["id"], baseModel=base_model))
     return Result(report, validation_view(report), ExitCode.OK if report["valid"] else ExitCode.FAILED)
 
 

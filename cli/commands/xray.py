@@ -1,8 +1,9 @@
-"""`fineflow datasets xray`: what a trainer would learn from a file, token by token. No stack, no account."""
+"""`fineflow datasets xray`: what a trainer would learn, token by token; of a file it needs no stack."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.backend.client import open_client
+from cli.backend.lookup import Project
 from cli.command import command
+from cli.commands.datasets import find_dataset
 from cli.exits import CliError, ExitCode
 from cli.screen.output import Result, notes
 
@@ -23,20 +27,60 @@ app = typer.Typer()
 
 IDLE_ROWS_TOLD = 20  # for people
 IDLE_ROWS_LISTED = 1_000  # as JSON
+SHOWN_OF_DATASET = 50  # rows that the stack shows at once
+NO_TEMPLATE = "The base model has no chat template; the trainer uses a plain one."
 
 
 @command(app, "xray")
 async def xray(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Training rows.")],
-    tokenizer: Annotated[
-        Path, typer.Option("--tokenizer", help="Directory of a base model: tokenizer.json and its config.")
+    target: Annotated[
+        str, typer.Argument(metavar="FILE|DATASET", help="Training rows: a file here, else a dataset.")
     ],
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", help="For a file: directory of a base model, with its tokenizer.json."),
+    ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option("--base-model", "-m", help="For a dataset: one that the stack can open."),
+    ] = None,
     max_length: Annotated[
         int | None, typer.Option(min=1, help="In tokens, as in a job. Default: a job's own, 1024.")
     ] = None,
     rows: Annotated[int, typer.Option(min=0, max=1000, help="Rows to show token by token.")] = 3,
+    project: Project = None,
 ) -> Result:
-    """Show which tokens of a file a training run learns. Exit code 1 when it learns nothing."""
+    """Show which tokens a training run learns. Exit code 1 when it learns nothing."""
+    if tokenizer is not None:
+        return await _of_file(Path(target), tokenizer, max_length, rows)
+    if base_model is None or os.path.isfile(target):  # noqa: ASYNC240 - nothing else waits
+        hint = "For a file give --tokenizer DIRECTORY, for a dataset of the stack --base-model NAME."
+        raise CliError("Whose tokens?", hint=hint, exit_code=ExitCode.USAGE)
+    return await _of_dataset(target, project, base_model, max_length, rows)
+
+
+async def _of_dataset(
+    name: str, project: str | None, base_model: str, max_length: int | None, rows: int
+) -> Result:
+    from cli.screen.xray import dataset_xray_view
+
+    async with open_client() as client:
+        row = await find_dataset(client, name, project)
+        request = {
+            "datasetId": row["id"],
+            "baseModel": base_model,
+            "showRows": min(rows, SHOWN_OF_DATASET),
+            **({} if max_length is None else {"maxLengthTokens": max_length}),
+        }
+        report = await client.invoke("validate-dataset", request)
+    seen = report["xray"]
+    if not seen["hasOwnTemplate"]:
+        notes().print(NO_TEMPLATE, style="yellow")
+    view = dataset_xray_view(report, colours=sys.stdout.isatty())
+    return Result(report, view, ExitCode.FAILED if seen["refusal"] else ExitCode.OK)
+
+
+async def _of_file(file: Path, tokenizer: Path, max_length: int | None, rows: int) -> Result:
     from cli.screen.xray import xray_view
     from shared.datasets.base_tokenizer import BaseTokenizer
     from shared.datasets.loss_mask import limit_tokens
@@ -50,7 +94,7 @@ async def xray(
     except InvalidRequest as error:
         raise CliError(error.message, code=error.code, exit_code=ExitCode.USAGE) from error
     if not own_template:
-        notes().print("The base model has no chat template; the trainer uses a plain one.", style="yellow")
+        notes().print(NO_TEMPLATE, style="yellow")
     data: dict[str, Any] = {
         "valid": totals.refusal is None,
         "refusal": totals.refusal,

@@ -57,6 +57,7 @@ def dataset_facts(row: Row, pairs: Sequence[Row] = ()) -> RenderableType:
 def validation_view(report: Row) -> RenderableType:
     """The verdict, its figures, then each finding with what to do."""
     stats, errors, warnings = report["stats"], report["errors"], report["warnings"]
+    quality = stats["avgQualityScore"]
     verdict = Text("Valid", style="bold green") if report["valid"] else Text("Not valid", style="bold red")
     verdict.append(f": {len(errors)} errors, {len(warnings)} warnings", style="default")
     figures = facts(
@@ -64,7 +65,10 @@ def validation_view(report: Row) -> RenderableType:
             ("pairs", stats["totalPairs"]),
             ("unique questions", stats["uniqueQuestions"]),
             ("tokens a pair", f"{stats['avgTokensPerPair']:.1f}"),
-            ("quality", f"{stats['avgQualityScore']:.2f}"),
+            ("quality", None if quality is None else f"{quality:.2f}"),
+            ("not looked at", stats["excludedPairs"] or None),
+            ("languages", ", ".join(f"{code} {share:.0%}" for code, share in stats["languages"].items())),
+            ("trained tokens", _trained(report["xray"])),
         ]
     )
     found = [*(("error", one) for one in errors), *(("warning", one) for one in warnings)]
@@ -72,6 +76,12 @@ def validation_view(report: Row) -> RenderableType:
     if len(found) > SHOWN_FINDINGS:
         lines.append(Text(f"... and {len(found) - SHOWN_FINDINGS} more; --json prints all", style="dim"))
     return Group(verdict, figures, *lines)
+
+
+def _trained(xray: Row | None) -> str | None:
+    if xray is None:
+        return None
+    return f"{xray['trainedTokens']:,} of {xray['tokens']:,} an epoch, by {xray['baseModel']}"
 
 
 def _finding(kind: str, finding: Row) -> Text:

@@ -9,11 +9,13 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from cli.backend.client import Row
 from cli.screen.output import cell, facts
 from shared.datasets.xray import RowXray, State, Token, Totals
 
 SHOWN_TOKENS = 400  # of a row: the first and the last ones
 SHOWN_REASONS = 20
+XRAY_RULES = ("row_refused", "trains_nothing", "truncated")  # of validate-dataset
 _STYLES: dict[State, str] = {"trained": "green", "masked": "dim", "left_out": "red"}
 _SPECIAL = " bold underline"
 
@@ -25,9 +27,11 @@ def xray_view(
     *,
     limit: int,
     colours: bool,
+    place: str = "line",
 ) -> RenderableType:
     """Rows in full, then those that teach nothing, then the totals and the verdict.
 
+    place: what the number of a row is called.
     rows: shown with their tokens; idle: further rows that have a reason; colours: False puts brackets
     around what is trained, for where no colour is seen.
     """
@@ -35,12 +39,51 @@ def xray_view(
     verdict = Text("Can be trained", style="bold green") if refusal is None else Text(refusal, "bold red")
     return Group(
         *([_legend(colours)] if rows else []),
-        *(_row(row, colours) for row in rows),
-        *(_reason(row) for row in idle[:SHOWN_REASONS]),
+        *(_row(row, colours, place) for row in rows),
+        *(_reason(row, place) for row in idle[:SHOWN_REASONS]),
         *_more(totals, [*idle[:SHOWN_REASONS], *(row for row in rows if row.reason)]),
         _totals(totals, limit),
         verdict,
     )
+
+
+def dataset_xray_view(report: Row, *, colours: bool) -> RenderableType:
+    """The same of what validate-dataset answered for a base model."""
+    seen = report["xray"]
+    shown = [
+        RowXray(
+            row["ordinal"],
+            row["trainedTokens"],
+            row["maskedTokens"],
+            row["leftOutTokens"],
+            row["reason"],
+            row["isRefused"],
+            tuple(row["remarks"]),
+            tokens=tuple(
+                Token(token["id"], token["text"], token["state"], token["isSpecial"])
+                for token in row["tokens"]
+            ),
+        )
+        for row in seen["rows"]
+    ]
+    told = {row.line for row in shown}
+    idle = [
+        RowXray(found["ordinal"], reason=found["message"], is_refused=found["rule"] == "row_refused")
+        for found in (*report["errors"], *report["warnings"])
+        if found["rule"] in XRAY_RULES and found["ordinal"] is not None and found["ordinal"] not in told
+    ]
+    totals = Totals(
+        rows=seen["rowCount"],
+        used_rows=seen["usedRows"],
+        rows_that_teach=seen["rowsThatTeach"],
+        left_out_rows=seen["leftOutRows"],
+        refused_rows=seen["refusedRows"],
+        trained_tokens=seen["trainedTokens"],
+        masked_tokens=seen["maskedTokens"],
+        left_out_tokens=seen["leftOutTokens"],
+        longest_row_tokens=seen["longestRowTokens"],
+    )
+    return xray_view(shown, idle, totals, limit=seen["maxLengthTokens"], colours=colours, place="pair")
 
 
 def _legend(colours: bool) -> Text:
@@ -58,11 +101,11 @@ def _legend(colours: bool) -> Text:
     )
 
 
-def _row(row: RowXray, colours: bool) -> RenderableType:
+def _row(row: RowXray, colours: bool, place: str) -> RenderableType:
     counts = f"{row.trained_tokens:,} trained, {row.masked_tokens:,} only read"
     if not row.is_used:
         counts = f"{row.left_out_tokens:,} left out" if row.left_out_tokens else "refused"
-    head = Text.assemble((f"line {row.line}", "bold"), f"  {counts}")
+    head = Text.assemble((f"{place} {row.line}", "bold"), f"  {counts}")
     notes = [cell(note) for note in (row.reason, *row.remarks) if note]
     for note in notes:
         note.stylize("yellow")
@@ -91,9 +134,9 @@ def _joined(tokens: Sequence[Token], colours: bool) -> Text:
     return painted
 
 
-def _reason(row: RowXray) -> Text:
+def _reason(row: RowXray, place: str) -> Text:
     kind, style = ("refused", "red") if row.is_refused else ("trains nothing", "yellow")
-    return Text.assemble((f"{kind}, line {row.line}: ", style), cell(row.reason))
+    return Text.assemble((f"{kind}, {place} {row.line}: ", style), cell(row.reason))
 
 
 def _more(totals: Totals, told: Sequence[RowXray]) -> list[Text]:
