@@ -11,14 +11,14 @@ from typing import Annotated
 from uuid import uuid4
 
 import typer
-from rich.console import RenderableType
 
 from cli.backend.client import Client, Row, open_client
 from cli.backend.live import follow
-from cli.backend.lookup import Project, newest, project_id
+from cli.backend.lookup import Project, find, newest, project_id
 from cli.command import command
 from cli.exits import CliError, ExitCode
-from cli.screen.output import Result, cell, moment, notes, short, table
+from cli.screen.documents import document_view, documents_table
+from cli.screen.output import Result, cell, notes
 
 app = typer.Typer(no_args_is_help=True, help="Documents that datasets are made from.")
 
@@ -34,6 +34,7 @@ SUFFIXES = {
 MAX_BYTES = 50 * 1024 * 1024  # the limit of the bucket
 UPLOADS_AT_ONCE = 4
 PATIENCE_SECONDS = 300
+SHOWN_CHUNKS = 500
 
 
 @command(app, "add")
@@ -50,7 +51,7 @@ async def add(
     failed = [document for document in documents if document["status"] == "failed"]
     for document in failed:
         notes().print(cell(f"{document['name']} cannot be used: {failure_of(document)}"))
-    return Result(documents, _table(documents), ExitCode.FAILED if failed else ExitCode.OK)
+    return Result(documents, documents_table(documents), ExitCode.FAILED if failed else ExitCode.OK)
 
 
 @command(app, "list")
@@ -58,7 +59,21 @@ async def list_documents(project: Project = None) -> Result:
     """The documents of a project, newest first."""
     async with open_client() as client:
         documents = await newest(client, "documents", await project_id(client, project))
-    return Result(documents, _table(documents))
+    return Result(documents, documents_table(documents))
+
+
+@command(app, "show")
+async def show(
+    document: Annotated[str, typer.Argument(metavar="DOC", help="Name, id, or the beginning of an id.")],
+    project: Project = None,
+) -> Result:
+    """A document and its chunks: how good each is, and what in it seems to speak to a language model."""
+    async with open_client() as client:
+        target = await project_id(client, project)
+        row = await find(client, "documents", target, document, thing="document")
+        query = client.supabase.table("chunks").select("*").eq("document_id", row["id"])
+        chunks = await client.rows(query.order("ordinal").limit(SHOWN_CHUNKS))
+    return Result({**row, "chunks": chunks}, document_view(row, chunks))
 
 
 def checked_file(path: Path) -> Path:
@@ -144,23 +159,3 @@ def _storage_name(name: str) -> str:
     stem, suffix = Path(name).stem, Path(name).suffix.lower()
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:80]
     return f"{plain or 'document'}{suffix}"
-
-
-def _table(documents: Sequence[Row]) -> RenderableType:
-    columns = ("id", "name", "status", "bytes", "chunks", "tokens", "added")
-    return table(
-        columns,
-        (
-            (
-                short(row["id"]),
-                row["name"],
-                row["status"],
-                row["byte_size"],
-                row["chunk_count"],
-                row["token_count"],
-                moment(row["created_at"]),
-            )
-            for row in documents
-        ),
-        empty="No documents yet. Add one with `fineflow docs add FILE`.",
-    )

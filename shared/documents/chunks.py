@@ -12,9 +12,9 @@ from typing import Any
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-from shared.documents.injection import injection_flags
+from shared.documents.injection import flagged, injection_scores
 from shared.documents.markdown import Block, blocks, heading_title
-from shared.documents.quality import quality_score
+from shared.documents.quality import quality_factors, quality_score
 from shared.documents.text import Text
 from shared.tokens import count_tokens
 
@@ -36,7 +36,9 @@ class Chunk:
     heading_path: tuple[str, ...]  # the headings that it stands under, outermost first
     token_count: int
     quality_score: float
+    quality_factors: dict[str, float]
     injection_flags: tuple[str, ...]
+    injection_scores: dict[str, float]  # what each rule found, also where that is too little for a flag
 
     def as_row(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,6 +72,8 @@ def content_hash(text: str) -> str:
 
 def _chunk(ordinal: int, content: str, start: int, outline: _Outline, hidden: Sequence[str]) -> Chunk:
     token_count = count_tokens(content)
+    factors = quality_factors(content, token_count)
+    scores = injection_scores(content, hidden)
     return Chunk(
         ordinal=ordinal,
         content=content,
@@ -78,8 +82,10 @@ def _chunk(ordinal: int, content: str, start: int, outline: _Outline, hidden: Se
         char_end=start + len(content),
         heading_path=outline.path_for(start, start + len(content)),
         token_count=token_count,
-        quality_score=quality_score(content, token_count),
-        injection_flags=tuple(injection_flags(content, hidden)),
+        quality_score=quality_score(factors),
+        quality_factors=factors,
+        injection_flags=tuple(flagged(scores)),
+        injection_scores=scores,
     )
 
 

@@ -25,14 +25,24 @@ _CLOSING = "\"'\u201d\u2019\u00bb)]*_`\u300d\u300f\uff09\u3011"
 _PROSE = ("paragraph", "item")
 
 
-def quality_score(text: str, token_count: int) -> float:
-    """The score of a piece, by the formula above."""
+WEIGHTS = {"length": 0.30, "vocabulary": 0.25, "structure": 0.20, "coherence": 0.25}
+
+
+def quality_factors(text: str, token_count: int) -> dict[str, float]:
+    """The four factors of a piece by their names, each 0 to 1."""
     found = blocks(text)
-    length = min(1.0, token_count / 100)
-    score = (
-        0.30 * length + 0.25 * _vocabulary(text) + 0.20 * _structure(found) + 0.25 * _coherence(text, found)
-    )
-    return round(score, 4)
+    factors = {
+        "length": min(1.0, token_count / 100),
+        "vocabulary": _vocabulary(text),
+        "structure": _structure(found),
+        "coherence": _coherence(text, found),
+    }
+    return {name: round(factor, 4) for name, factor in factors.items()}
+
+
+def quality_score(factors: dict[str, float]) -> float:
+    """The score of a piece, by the formula above."""
+    return round(sum(WEIGHTS[name] * factor for name, factor in factors.items()), 4)
 
 
 def words(text: str) -> list[str]:

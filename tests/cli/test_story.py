@@ -97,6 +97,8 @@ async def test_from_a_document_to_an_answer(fineflow: Shell, tmp_path: Path) -> 
     [document] = (await fineflow("docs", "add", str(page), "--json")).document
     assert (document["name"], document["status"]) == ("harbour notes.md", "ready")
     assert "harbour notes.md" in (await fineflow("docs", "list")).out
+    shown = (await fineflow("docs", "show", "harbour notes.md")).out
+    assert all(factor in shown for factor in ("length", "vocabulary", "structure", "coherence"))
 
     created = await fineflow("datasets", "create", "harbour", "--pairs-per-chunk", "10", "--json")
     assert created.document["pair_count"] >= 10
