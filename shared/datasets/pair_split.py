@@ -49,6 +49,8 @@ class Grouping:
 
     def named(self, pair: Pair) -> str | None:
         """What the field says; None when the pair does not have it."""
+        if not pair.metadata:
+            return None
         for name in (self.metadata_field,) if self.metadata_field else SOURCE_FIELDS:
             if isinstance(value := pair.metadata.get(name), str | int) and value != "":
                 return f"{self.metadata_field or 'document'} {value}"
@@ -82,14 +84,16 @@ def split_pairs(
     pairs: Sequence[Pair], grouping: Grouping, fractions: Fractions, seed: int, *, restart: bool = False
 ) -> PairSplit:
     """The split of each pair; those that came with one keep it, also when what was split is split anew."""
-    groups = clusters((said(pair), grouping.document(pair), grouping.named(pair)) for pair in pairs)
+    texts = [said(pair) for pair in pairs]
+    sources = [(grouping.document(pair), grouping.named(pair)) for pair in pairs]
+    groups = clusters((text, *of) for text, of in zip(texts, sources, strict=True))
     before = [uploaded_split(pair) if restart else placed(pair) for pair in pairs]
     known: dict[int, SplitName] = {}
     for place, first in zip(before, groups, strict=True):
         if place is not None:
             known[first] = min(place, known.get(first, place), key=SPLITS.index)
-    firsts = sorted(set(groups))
-    of_group = assigned(((first, _key(pairs[first], grouping)) for first in firsts), fractions, seed, known)
+    keyed = ((first, _key(texts[first], *sources[first])) for first in sorted(set(groups)))
+    of_group = assigned(keyed, fractions, seed, known)
     of_pair = [of_group[first] for first in groups]
     return PairSplit(
         pairs,
@@ -137,8 +141,8 @@ def only_document(pairs: Sequence[Pair]) -> UUID | None:
     return documents.pop() if len(documents) == 1 else None
 
 
-def _key(pair: Pair, grouping: Grouping) -> bytes:
-    return group_key(said(pair), grouping.document(pair) or grouping.named(pair))
+def _key(text: str, document: str | None, named: str | None) -> bytes:
+    return group_key(text, document or named)
 
 
 def _content(pair: Pair) -> bytes:
