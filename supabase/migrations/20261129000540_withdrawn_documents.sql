@@ -96,16 +96,22 @@ end $$;
 create trigger skip_withdrawn_chunks after insert on public.dataset_chunks
   referencing new table as planned for each statement execute function private.skip_withdrawn_chunks();
 
--- The valid pairs of a document that is withdrawn or gone. What their datasets say of themselves holds no more.
+-- The valid pairs of a document that is withdrawn or gone; what their datasets say of themselves is counted anew.
 create function private.withhold_pairs_of(p_document_id uuid) returns void
-language sql volatile set search_path = '' as $$
-  with withheld as (
-    update public.training_pairs set is_valid = false, issues = array_append(issues, 'source_withdrawn')
-      where document_id = p_document_id and is_valid returning dataset_id
-  )
-  update public.training_datasets set validation = null, content_hash = null
-    where id in (select dataset_id from withheld)
-$$;
+language plpgsql set search_path = '' as $$
+declare
+  dataset uuid;
+begin
+  for dataset in
+    with withheld as (
+      update public.training_pairs set is_valid = false, issues = array_append(issues, 'source_withdrawn')
+        where document_id = p_document_id and is_valid returning dataset_id
+    )
+    select distinct dataset_id from withheld order by dataset_id
+  loop
+    perform private.count_pairs(dataset);
+  end loop;
+end $$;
 
 -- Before its chunks go, and the work with them; not when the whole project goes.
 create function private.stop_generating_from_deleted() returns trigger

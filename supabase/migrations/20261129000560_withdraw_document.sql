@@ -48,6 +48,7 @@ create function private.restore_document(p_document_id uuid) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   document public.documents := private.document_to_change(p_document_id);
+  dataset uuid;
 begin
   if document.status = 'withdrawn' then
     -- One that was not cut into chunks yet waits for it again.
@@ -56,13 +57,17 @@ begin
     update public.document_withdrawals set restored_at = now(), restored_by = auth.uid()
       where document_id = p_document_id and restored_at is null;
     perform private.lock_chunks(document.project_id);
-    with restored as (
-      update public.training_pairs
-        set issues = array_remove(issues, 'source_withdrawn'), is_valid = array_remove(issues, 'source_withdrawn') = '{}'
-        where document_id = p_document_id and 'source_withdrawn' = any (issues) returning dataset_id
-    )
-    update public.training_datasets set validation = null, content_hash = null
-      where id in (select dataset_id from restored);
+    for dataset in
+      with restored as (
+        update public.training_pairs set
+            issues = array_remove(issues, 'source_withdrawn'),
+            is_valid = array_remove(issues, 'source_withdrawn') = '{}'
+          where document_id = p_document_id and 'source_withdrawn' = any (issues) returning dataset_id
+      )
+      select distinct dataset_id from restored order by dataset_id
+    loop
+      perform private.count_pairs(dataset);
+    end loop;
     perform private.place_chunks(array(select k.id from public.chunks k where k.document_id = p_document_id));
   end if;
   return public.document_reach(p_document_id);

@@ -173,6 +173,12 @@ async def test_recall_finds_exactly_what_was_planted_and_a_retrain_is_clean(hous
     assert {each["usable_pair_count"] for each in answer["datasets"]} == {0}
     assert house.pairs_of(document, only_valid=True) == set()
     assert house.state(apart) == unrelated
+    counted = house.world.rows(
+        "select (stats ->> 'valid_pairs')::int, validation, content_hash from public.training_datasets"
+        " where id = %s",
+        untrained,
+    )
+    assert counted == [(0, None, None)]
     repeated = await house.rpc("withdraw_document", document_id=document, reason="again")
     assert repeated == answer
     refused = await house.world.call("start-training", {"datasetId": untrained, "provider": "scripted"})
