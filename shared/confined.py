@@ -11,6 +11,7 @@ from pathlib import Path
 _ROOT = str(Path(__file__).resolve().parents[1])  # sys.path may name it by an empty string
 # A reader needs no network, no other program and no file of its own.
 _FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn")
+_confined = False
 
 
 def command(module: str, *arguments: str) -> tuple[str, ...]:
@@ -23,8 +24,15 @@ def environment(**variables: str) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([_ROOT, *filter(None, sys.path)]), "LANG": "C.UTF-8", **variables}
 
 
+def is_confined() -> bool:
+    """Whether this process is one of those, so that it may read strange files itself."""
+    return _confined
+
+
 def confine(*, memory_bytes: int, cpu_seconds: int) -> None:
     """From now on this process takes no more than that, writes no file, and starts and calls nobody."""
+    global _confined
+    _confined = True
     for what, most in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CPU, cpu_seconds),

@@ -14,7 +14,7 @@ from devstack.up import Stack
 from functions.manage_api_keys.handler import ManageApiKeys
 from functions.registry import FUNCTIONS
 from shared.config import Settings
-from shared.datasets import reading, sensitive
+from shared.datasets import file_rows, parquet_rows, sensitive
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "web-app.mjs"
@@ -76,13 +76,15 @@ def test_every_rule_of_checking_is_told() -> None:
 
 def _rules_of_the_code() -> set[str]:
     """First arguments of what makes a finding, and the rules of tables; those of a split are told with it."""
-    makers = {"Finding", "NotRead", "Problem", "_found", "found", "wrong"}
-    rules = {rule for _, rule, *_ in reading._REFUSED} | {rule for rule, *_ in sensitive._RULES}
+    makers = {"Finding", "NotRead", "Problem", "_found", "found", "wrong", "error", "warning", "about"}
+    rules = {rule for _, rule, *_ in file_rows._REFUSED} | {rule for rule, *_ in sensitive._RULES}
+    rules.add(parquet_rows.BROKEN)
     for path in (ROOT / "shared" / "datasets").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "attr", getattr(node.func, "id", None))
-                said = node.args[0] if name in makers and node.args else None
+                rule_at = 1 if name == "about" else 0  # behind its mark
+                said = node.args[rule_at] if name in makers and node.args else None
             else:
                 is_remark = isinstance(node, ast.Yield) and path.name == "shapes.py"
                 said = node.value.elts[0] if is_remark and isinstance(node.value, ast.Tuple) else None

@@ -28,7 +28,9 @@ Format = Literal[
 async def export(
     dataset: DatasetName,
     export_format: Annotated[Format | None, typer.Option("--format", help="Default: its own.")] = None,
-    container: Annotated[Literal["jsonl", "csv", "parquet"], typer.Option(help="Of the file.")] = "jsonl",
+    container: Annotated[
+        Literal["jsonl", "json", "csv", "parquet"], typer.Option(help="Of the file.")
+    ] = "jsonl",
     approved: Annotated[bool, typer.Option("--approved", help="Only approved pairs.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Rejected and invalid pairs too.")] = False,
     split: Annotated[

@@ -26,7 +26,7 @@ Mapping = Annotated[
 
 @command(app, "check")
 async def check(
-    files: Annotated[list[Path], typer.Argument(help="JSONL or JSON files.")],
+    files: Annotated[list[Path], typer.Argument(help="JSONL, JSON, CSV or Parquet.")],
     mapping: Mapping = None,
     listed: Annotated[int, typer.Option(min=0, help="Findings of each rule that are listed.")] = 5,
 ) -> Result:
@@ -45,9 +45,11 @@ async def check(
 
 @command(app, "convert")
 async def convert(
-    file: Annotated[Path, typer.Argument(help="JSONL or JSON file.")],
+    file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV or Parquet.")],
     to: Annotated[Format, typer.Option("--to", help="Format of the result.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it, as JSONL.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to: .jsonl, .json, .csv or .parquet.")
+    ],
     mapping: Mapping = None,
     metadata: Annotated[bool, typer.Option("--metadata", help="Keep other columns.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows with errors.")] = False,

@@ -1,6 +1,7 @@
-"""`fineflow datasets split`, `dedupe` and `leaks`: JSONL files in and out, no stack, no account.
+"""`fineflow datasets split`, `dedupe` and `leaks`: files in and out, no stack, no account.
 
-Only `split` without `--output` means a dataset of the stack.
+Files that are read may be JSONL, JSON, CSV or Parquet; `split` writes JSONL, `dedupe` what its output's name
+says. Only `split` without `--output` means a dataset of the stack.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ app = typer.Typer()
 LISTED = 100  # with --json; of each kind
 SHOWN = 20  # on the terminal
 USUAL_SEED = 42
+_MADE = ".made"
 Share = Annotated[float | None, typer.Option(help="Share of the rows, 0-1.")]
-JsonlFile = Annotated[Path, typer.Argument(metavar="FILE", help="JSONL of any format, one row a line.")]
+RowsFile = Annotated[Path, typer.Argument(metavar="FILE", help="JSONL, JSON, CSV or Parquet.")]
 GroupBy = Annotated[
     str | None,
     typer.Option(metavar="FIELD", help="What names a row's document. Default: document_id and its like."),
@@ -42,7 +44,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 @command(app, "split")
 async def split(
     target: Annotated[
-        str, typer.Argument(metavar="FILE|DATASET", help="A JSONL file with --output, else a dataset.")
+        str, typer.Argument(metavar="FILE|DATASET", help="A file of rows with --output, else a dataset.")
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="For the three files.")
@@ -124,7 +126,7 @@ def _split_file(
 
 @command(app, "dedupe")
 async def dedupe(
-    file: JsonlFile,
+    file: RowsFile,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The rows that are kept.")],
     force: Force = False,
 ) -> Result:
@@ -160,9 +162,9 @@ async def dedupe(
 
 @command(app, "leaks")
 async def leaks(
-    train: Annotated[Path, typer.Argument(help="JSONL of any format.")],
-    validation: Annotated[Path, typer.Argument(help="JSONL of any format.")],
-    test: Annotated[Path | None, typer.Argument(help="JSONL of any format.")] = None,
+    train: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV or Parquet.")],
+    validation: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV or Parquet.")],
+    test: Annotated[Path | None, typer.Argument(help="JSONL, JSON, CSV or Parquet.")] = None,
     group_by: GroupBy = None,
 ) -> Result:
     """Find rows of one file that another gives away: equal, near, of one document. Exit code 1 if any."""
@@ -242,7 +244,12 @@ def _refuse_existing(paths: Iterable[Path], force: bool) -> None:
 
 @contextmanager
 def _replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
-    """Files to be written; they take their names when all has gone well, and are gone when it has not."""
+    """Files to be written as JSONL; they take their names when all went well, and are gone when it did not.
+
+    One that by its name is JSON, CSV or Parquet is made so in the end.
+    """
+    from shared.datasets.containers import container_of, write_container
+
     parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in paths]
     streams: list[IO[bytes]] = []
     try:
@@ -252,8 +259,14 @@ def _replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
         for stream in streams:
             stream.close()
         for part, path in zip(parts, paths, strict=True):
+            container = container_of(path) or "jsonl"
+            if container != "jsonl":
+                made = part.with_suffix(_MADE)
+                write_container(part, made, container)
+                made.replace(part)
             part.replace(path)
     finally:
         for stream, part in zip(streams, parts, strict=False):
             stream.close()
             part.unlink(missing_ok=True)
+            part.with_suffix(_MADE).unlink(missing_ok=True)

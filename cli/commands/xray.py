@@ -129,7 +129,8 @@ def _seen(
 def _items(file: Path) -> Iterator[Example | RowXray]:
     """The rows of the file; one that cannot be read is refused already."""
     from shared.datasets.examples import Example
-    from shared.datasets.reading import UNREADABLE, read_examples
+    from shared.datasets.file_rows import UNREADABLE
+    from shared.datasets.reading import read_examples
     from shared.datasets.xray import RowXray
 
     for item in read_examples(file):

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from shared.datasets.checker import Checker, Stats
+from shared.datasets.file_rows import UNREADABLE
 from shared.datasets.findings import Finding
 from shared.datasets.limits import Limits
-from shared.datasets.reading import UNREADABLE, Detected, Reading
+from shared.datasets.reading import Detected, Reading
 
 LISTED_A_RULE = 20
 

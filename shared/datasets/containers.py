@@ -1,14 +1,15 @@
-"""A JSONL file of rows as CSV that no spreadsheet runs, or as Parquet. Memory holds a batch of rows.
+"""A JSONL file of rows as a JSON list, as CSV that no spreadsheet runs, or as Parquet. Memory holds a batch.
 
-In a table all rows have the same columns, in the order in which they first occur; what a row does not have
-is empty there. Tools, and columns that belong to no turn, are JSON text. Messages are lists of records in
-Parquet and JSON text in CSV.
+In a table all rows have the same columns, in the order in which they first occur. What a row does not have
+is null in Parquet, and nothing between two delimiters in CSV, where empty text has quotation marks: as
+PostgreSQL has it. Messages are lists of records in Parquet and JSON text in CSV; definitions and calls of
+tools are JSON text in both. Of columns beside those of a format Parquet keeps the ones that hold text, or
+numbers, or true and false alone; CSV, those that hold text.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,82 +17,99 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from shared.datasets.writing import NotHeld, Row
+from shared.datasets.cells import EITHER_COLUMNS, shape_of_columns, without_formula
+from shared.datasets.writing import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Container = Literal["jsonl", "csv", "parquet"]
+Container = Literal["jsonl", "json", "csv", "parquet"]
 CONTENT_TYPES: dict[Container, str] = {
     "jsonl": "application/jsonl",
+    "json": "application/json",
     "csv": "text/csv",
     "parquet": "application/vnd.apache.parquet",
 }
 OWN_COLUMNS = "metadata"  # of a table: the columns that belong to no turn, together
-# What a spreadsheet takes for a formula when a cell begins with it (owasp.org, CSV Injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-# Text or messages, row by row. In a cell of CSV nobody could tell which.
-_EITHER = ("prompt", "completion", "chosen", "rejected")
+_TO_BE_QUOTED = re.compile(r'[,"\r\n]|^\s|\s$|^$')
+_NATIVE = ({str}, {bool}, {int}, {float})  # that a column of Parquet may hold, each alone
 _BATCH_ROWS = 1_000
 
 
-def require_room(row: Row, container: Container) -> None:
-    """Raises NotHeld when rows of this container cannot be like this one."""
-    if container == "csv" and any(isinstance(row.get(column), list) for column in _EITHER):
-        raise NotHeld("a conversation where CSV has room for one text")
+def container_of(path: Path) -> Container | None:
+    """What a file of this name holds; None when its name does not say."""
+    by_suffix: dict[str, Container] = {f".{name}": name for name in CONTENT_TYPES}
+    return by_suffix.get(path.suffix.casefold())
 
 
-def write_table(source: Path, target: Path, container: Literal["csv", "parquet"]) -> None:
-    """The rows of the JSONL file `source` are the rows of the table `target`."""
-    (_write_csv if container == "csv" else _write_parquet)(source, target)
+def write_container(source: Path, target: Path, container: Literal["json", "csv", "parquet"]) -> list[str]:
+    """The rows of the JSONL file `source` are the rows of `target`.
+
+    Returns columns that are read back otherwise than they were written: beside those of the format, with
+    values of a kind that the container does not know.
+    """
+    if container == "json":
+        _write_json(source, target)
+        return []
+    kinds = _kinds(source)
+    shape = shape_of_columns(kinds.keys())
+    own = shape.needs | shape.may_have if shape else frozenset()
+    beside = {name: found for name, found in kinds.items() if name not in own}
+    if container == "csv":
+        _write_csv(source, target, list(kinds))
+        return [name for name, found in beside.items() if found != {str}]
+    as_text = {name for name, found in beside.items() if found - {type(None)} not in _NATIVE}
+    _write_parquet(source, target, kinds, as_text | (own & {"tools"}))
+    return [name for name, found in beside.items() if found not in _NATIVE]
 
 
-def _write_csv(source: Path, target: Path) -> None:
-    columns = _columns(source)
+def _write_json(source: Path, target: Path) -> None:
+    with source.open("rb") as lines, target.open("wb") as file:
+        for number, line in enumerate(lines):
+            file.write((b",\n" if number else b"[\n") + line.rstrip(b"\n"))
+        file.write(b"\n]\n")
+
+
+def _write_csv(source: Path, target: Path, columns: list[str]) -> None:
     with target.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
+        file.write(",".join(map(_field, columns)) + "\n")
         for row in _rows(source):
-            writer.writerow({name: _cell(value) for name, value in row.items()})
+            file.write(",".join(_field(row.get(name)) for name in columns) + "\n")
 
 
-def _cell(value: Any) -> str:
-    """The value as text. One that a spreadsheet would run gets an apostrophe before it, and so does one that
-    looks as if it had got it here, so that whoever reads the file can take it off again."""
-    text = value if isinstance(value, str) else "" if value is None else _json(value)
-    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+def _field(value: Any) -> str:
+    if value is None:
+        return ""
+    cell = without_formula(value if isinstance(value, str) else _json(value))
+    return '"' + cell.replace('"', '""') + '"' if _TO_BE_QUOTED.search(cell) else cell
 
 
-def _write_parquet(source: Path, target: Path) -> None:
+def _write_parquet(source: Path, target: Path, kinds: dict[str, set[type]], as_text: set[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = _columns(source)
-    mixed = _mixed(source)
     schema: pa.Schema | None = None
     for rows in _batches(source):
-        found = _arrow(rows, columns, mixed).schema
+        found = _arrow(rows, kinds, as_text).schema
         schema = found if schema is None else pa.unify_schemas([schema, found], promote_options="permissive")
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
         for rows in _batches(source):
-            writer.write_table(_arrow(rows, columns, mixed, schema))
+            writer.write_table(_arrow(rows, kinds, as_text, schema))
 
 
 def _arrow(
-    rows: Iterable[Row], columns: list[str], mixed: set[str], schema: pa.Schema | None = None
+    rows: Iterable[Row], kinds: dict[str, set[type]], as_text: set[str], schema: pa.Schema | None = None
 ) -> pa.Table:
     import pyarrow as pa
 
     def cell(name: str, value: Any) -> Any:
-        if name == "tools" and value is not None:
-            return _json(value)
-        if name in mixed and isinstance(value, str):
+        if name in as_text and value is not None:
+            return value if isinstance(value, str) else _json(value)
+        if name in EITHER_COLUMNS and kinds[name] >= {str, list} and isinstance(value, str):
             return [{"role": "user" if name == "prompt" else "assistant", "content": value}]
         return _plain_calls(value)
 
-    return pa.Table.from_pylist(
-        [{name: cell(name, row.get(name)) for name in columns} for row in rows], schema
-    )
+    return pa.Table.from_pylist([{name: cell(name, row.get(name)) for name in kinds} for row in rows], schema)
 
 
 def _plain_calls(value: Any) -> Any:
@@ -106,17 +124,15 @@ def _plain_calls(value: Any) -> Any:
     return value
 
 
-def _columns(source: Path) -> list[str]:
-    return list(dict.fromkeys(name for row in _rows(source) for name in row))
-
-
-def _mixed(source: Path) -> set[str]:
-    """Columns that hold text in some rows and messages in others."""
-    kinds: dict[str, set[type]] = {name: set() for name in _EITHER}
+def _kinds(source: Path) -> dict[str, set[type]]:
+    """The columns in the order in which they first occur, and of which types their values are."""
+    kinds: dict[str, set[type]] = {}
     for row in _rows(source):
-        for name in _EITHER:
-            kinds[name].add(type(row.get(name)))
-    return {name for name, found in kinds.items() if found >= {str, list}}
+        for name, value in row.items():
+            # Beyond 63 bits it is a type of its own, which no table has.
+            is_huge = type(value) is int and not -(2**63) <= value < 2**63
+            kinds.setdefault(name, set()).add(object if is_huge else type(value))
+    return kinds
 
 
 def _batches(source: Path) -> Iterator[list[Row]]:
@@ -132,4 +148,4 @@ def _rows(source: Path) -> Iterator[Row]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return orjson.dumps(value).decode()

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 from uuid import UUID
 
-from shared.datasets.containers import OWN_COLUMNS, Container, require_room, write_table
+from shared.datasets.containers import OWN_COLUMNS, Container, write_container
 from shared.datasets.formats import record
 from shared.datasets.model import Kind, Pair, SplitName
 from shared.datasets.provenance import provenance_of
-from shared.datasets.writing import NotHeld, line_of
+from shared.datasets.writing import line_of
 from shared.db import Row
 from shared.errors import InvalidRequest, PayloadTooLarge
 
@@ -125,7 +125,7 @@ def _write_page(rows: Sequence[Row], before: int, choice: Choice, file: BinaryIO
 
 def _finish(draft: Path, target: Path, container: Container, exported: Exported) -> None:
     if container != "jsonl":
-        write_table(draft, target, container)
+        write_container(draft, target, container)
         draft.unlink()
     exported.byte_size = target.stat().st_size
     if exported.byte_size > MAX_FILE_BYTES:
@@ -144,14 +144,6 @@ def _line(pair: Pair, row: Row, choice: Choice) -> bytes:
         elif pair.metadata:
             beside |= {OWN_COLUMNS: line_of(pair.metadata).decode().rstrip()}
         written = record(replace(pair, metadata=beside), choice.format, with_metadata=True)
-    try:
-        require_room(written, choice.container)
-    except NotHeld as reason:
-        raise InvalidRequest(
-            f"{choice.container} cannot hold pair {pair.id} as {choice.format}: it has {reason}. "
-            "Take another container or format.",
-            code="not_held",
-        ) from None
     return line_of(written)
 
 

@@ -12,8 +12,9 @@ Severity = Literal["error", "warning"]
 class Finding:
     """One thing that was found. An error keeps its row, or its whole file, out; a warning does not.
 
-    file is a name without its folder. line and column count from 1; the column counts bytes of the line.
-    None for a line means the whole file; None for a column, the whole line.
+    file is a name without its folder. line and column count from 1; the column counts bytes of the line. In
+    Parquet, which has no lines, line is the number of the row. None for a line means the whole file; None for
+    a column, the whole line.
     """
 
     rule: str
@@ -30,3 +31,20 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+class FindingsOf:
+    """Makes the findings of one file; file: None when rows are in none."""
+
+    def __init__(self, file: str | None) -> None:
+        self._file = file
+
+    def error(
+        self, rule: str, message: str, hint: str, line: int | None = None, column: int | None = None
+    ) -> Finding:
+        return Finding(rule, "error", message, self._file, line, column, hint)
+
+    def warning(
+        self, rule: str, message: str, hint: str, line: int | None = None, column: int | None = None
+    ) -> Finding:
+        return Finding(rule, "warning", message, self._file, line, column, hint)

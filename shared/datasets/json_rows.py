@@ -14,6 +14,7 @@ _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"?'  # to the end of the text when it is not
 _TOKEN = re.compile(_STRING + rb'|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL)
 _BRACKET = re.compile(_STRING + rb"|([\[{])|([\]}])", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+_PYTHON = re.compile(rb"\s*[\[{][\[{\s]*'")
 _INTEGER = re.compile(rb"-?[0-9]+")
 _NOT_JSON_NUMBERS = {b"NaN", b"Infinity", b"-Infinity", b"nan", b"inf", b"-inf", b"+Infinity"}
 _LONGEST_INTEGER = 20  # digits and sign of what fits in 64 bits
@@ -192,7 +193,7 @@ def _diagnosis(text: bytes, error: orjson.JSONDecodeError) -> Problem:
         return Problem("bad_utf8", f"The byte 0x{byte:02x} is not UTF-8 here.", hint, wrong.start)
     if (at := text.find(b"\0")) >= 0:
         return _nul(at)
-    if text.lstrip()[:2] in (b"{'", b"['"):
+    if _PYTHON.match(text):
         hint = "Write it with a JSON library: json.dumps(row), not str(row)."
         return Problem("python_literal", "This is Python, not JSON: single quotation marks.", hint, 0)
     offset = len(str(error.doc)[: error.pos].encode(errors="replace"))

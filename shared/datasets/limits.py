@@ -14,3 +14,4 @@ class Limits:
     depth: int = 32  # brackets within brackets
     keys: int = 1000  # in one row, nested ones included
     messages: int = 1000  # in one row
+    row_group_bytes: int = 512 * 2**20  # of Parquet, unpacked: one is in memory at a time

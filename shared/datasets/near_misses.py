@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from shared.datasets.shapes import SHAPES
@@ -23,12 +23,18 @@ def likeness(row: Mapping[str, Any]) -> str:
                 return f"Looks like openai: {_options([('messages', column)])}"
             if {"from", "value"} <= keys:
                 return f"Looks like sharegpt: {_options([('conversations', column)])}"
-    asked, answered = _first(_ASKED, row), _first(_ANSWERED, row)
-    if asked and answered and asked != answered:
+    if columns := asks_and_answers(row):
+        asked, answered = columns
         return f"Looks like question_answer: {_options([('question', asked), ('answer', answered)])}"
     if "text" in row:
         return "Text alone has no answer to learn from; give question and answer, or ChatML turns."
     return f"Known are the columns {_KNOWN}. Name yours with --map KNOWN=YOURS."
+
+
+def asks_and_answers(columns: Collection[str]) -> tuple[str, str] | None:
+    """The columns that are called as if they held a question and its answer; None when two are not."""
+    asked, answered = _first(_ASKED, columns), _first(_ANSWERED, columns)
+    return (asked, answered) if asked and answered and asked != answered else None
 
 
 def _respelled(row: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]] | None:
@@ -40,8 +46,8 @@ def _respelled(row: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]] | No
     return None
 
 
-def _first(names: Iterable[str], row: Mapping[str, Any]) -> str | None:
-    plain = {column.strip().casefold(): column for column in row}
+def _first(names: Iterable[str], columns: Iterable[str]) -> str | None:
+    plain = {column.strip().casefold(): column for column in columns}
     return next((plain[name] for name in names if name in plain), None)
 
 

@@ -1,6 +1,6 @@
-"""Rows of a JSONL file of any shape, as splitting and deduplication see them: what they say, and whence.
+"""Rows of a file of any shape, as splitting and deduplication see them: what they say, and whence.
 
-A row is read for its words alone, so that every format is split alike and its lines are copied untouched.
+A row is read for its words alone, so that every format is split alike. Lines of JSONL are copied untouched.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import Any
 
 import orjson
 
+from shared.datasets.file_rows import UNREADABLE, FileRows
+from shared.datasets.findings import Finding
+from shared.datasets.limits import Limits
 from shared.errors import InvalidRequest
 
 # Not `source`: in published datasets it names a collection, which would make one group of most rows.
@@ -22,39 +25,32 @@ _NOT_SAID = {"system", "system_message", "role", "from", "id", "metadata", "tool
 
 @dataclass(frozen=True)
 class PlainRow:
-    """One line of a file."""
+    """One row of a file. line: from 1, where it begins; in Parquet the number of the row.
 
-    line: int  # from 1
-    text: str  # everything that is said, without system messages
-    source: str | None  # the document it rests on; None: not told
-    raw: bytes  # the line as it stands, without its end
+    text: everything that is said, without system messages. source: the document it rests on; None: not told.
+    raw: the row as one line of JSONL, without its end; as it stands where the file is JSONL.
+    """
+
+    line: int
+    text: str
+    source: str | None
+    raw: bytes
 
 
 def read_rows(path: Path, source_fields: Sequence[str] = SOURCE_FIELDS) -> Iterator[PlainRow]:
-    """The rows in order; empty lines are passed over. Raises InvalidRequest at a line that is no JSON object,
-    and OSError when the file cannot be read.
+    """The rows in order; empty lines are passed over.
+
+    Raises InvalidRequest when the file cannot be read, and at a row that cannot.
     """
-    with path.open("rb") as file:
-        for line, content in enumerate(file, start=1):
-            raw = content.removeprefix(b"\xef\xbb\xbf") if line == 1 else content
-            raw = raw.rstrip(b"\r\n")
-            if raw.strip():
-                row = _object(raw, path, line)
-                yield PlainRow(line, "\n".join(_said(row)), _source(row, source_fields), raw)
-
-
-def _object(raw: bytes, path: Path, line: int) -> dict[str, Any]:
-    try:
-        row = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(
-            f"{path}, line {line}: no JSON ({error}).", details={"file": str(path), "line": line}
-        ) from None
-    if not isinstance(row, dict):
-        raise InvalidRequest(
-            f"{path}, line {line}: a row is a JSON object.", details={"file": str(path), "line": line}
-        )
-    return row
+    for row in FileRows(path, Limits()):
+        if not isinstance(row, Finding):
+            is_line = row.raw is not None and b"\n" not in row.raw
+            raw = row.raw if is_line and row.raw else orjson.dumps(row.values)
+            yield PlainRow(row.line, "\n".join(_said(row.values)), _source(row.values, source_fields), raw)
+        elif row.is_error:
+            place = f", line {row.line}" if row.line and row.rule not in UNREADABLE else ""
+            details = {"file": str(path), "line": row.line}
+            raise InvalidRequest(f"{path}{place}: {row.message} {row.hint}", code=row.rule, details=details)
 
 
 def _said(value: Any) -> Iterator[str]:

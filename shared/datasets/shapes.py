@@ -201,7 +201,7 @@ SHAPES: tuple[Shape, ...] = (
     _shape("openai", _openai, "messages", "tools"),
     _shape("sharegpt", _sharegpt, "conversations", "system tools"),
     _shape("kto", _kto, "prompt completion label", "tools"),
-    _shape("anthropic", _anthropic, "prompt completion"),
+    _shape("anthropic", _anthropic, "prompt completion", "tools"),
     _shape("prompt_completion", _prompt_completion, "prompt completion", "tools"),
     _shape("alpaca", _alpaca, "instruction output", "input system history"),
     _shape("question_answer", _question_answer, "question answer", "system"),

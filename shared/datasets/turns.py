@@ -116,6 +116,23 @@ def anthropic_turns(prompt: str, completion: str) -> tuple[Message, ...]:
     return tuple(messages)
 
 
+def says_turns(text: str) -> bool:
+    """Whether a text is the JSON of a message or of a list of some.
+
+    In a table it is then read as these, so no other text may be written where messages may stand too.
+    """
+    if text[:1] not in ("[", "{"):
+        return False
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    turns = value if isinstance(value, list) else [value]
+    return bool(turns) and all(
+        isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in turns
+    )
+
+
 def text_of(value: object, column: str) -> str:
     """The value, which has to be text. Raises NotRead."""
     if not isinstance(value, str):
@@ -169,8 +186,16 @@ def _content(item: dict[str, Any], where: str, *, may_lack: bool) -> str:
 
 
 def _tool_calls(value: object, where: str) -> tuple[dict[str, Any], ...]:
+    """A list, or the JSON text of one as tables have it."""
     if value is None:
         return ()
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise NotRead(
+                "tool_calls", f"tool_calls of {where} is text, but not JSON.", "Write a list."
+            ) from None
     if not isinstance(value, list) or not all(isinstance(call, dict) for call in value):
         raise NotRead("tool_calls", f"tool_calls of {where} is not a list of objects.", "Write a list.")
     return tuple(value)

@@ -13,7 +13,7 @@ import orjson
 from shared.datasets.examples import Example
 from shared.datasets.model import Message, plain
 from shared.datasets.shapes import SHAPES, shape_of
-from shared.datasets.turns import is_anthropic_prompt
+from shared.datasets.turns import is_anthropic_prompt, says_turns
 
 FORMATS = tuple(shape.name for shape in SHAPES)
 _SHAREGPT_NAMES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
@@ -163,7 +163,9 @@ def _prompt_and(example: Example, **ends: Turns) -> Row:
         raise NotHeld("no prompt before the answer")
     prompt, last = example.prompt, [turn for end in ends.values() for turn in end]
     is_short = len(prompt) == 1 and prompt[0].role == "user" and all(m.role == "assistant" for m in last)
-    if is_short and plain([*prompt, *last]) and not is_anthropic_prompt(prompt[0].content):
+    said = [turn.content for turn in (*prompt, *last)]
+    is_told_apart = not is_anthropic_prompt(said[0]) and not any(map(says_turns, said))
+    if is_short and plain([*prompt, *last]) and is_told_apart:
         row: Row = {"prompt": prompt[0].content} | {name: end[0].content for name, end in ends.items()}
     else:
         row = {"prompt": _dicts(prompt)} | {name: _dicts(end) for name, end in ends.items()}

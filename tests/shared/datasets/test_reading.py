@@ -52,7 +52,10 @@ def file(folder: Path, content: bytes | str, name: str = "rows.jsonl") -> Path:
         (b"BZh91AY", [], [("compressed", 1)]),
         (b"\xfd7zXZ\0", [], [("compressed", 1)]),
         (b"\x28\xb5\x2f\xfd\0", [], [("compressed", 1)]),
-        (b"PAR1\x15", [], [("not_text", 1)]),
+        (b"PAR1\x15", [], [("other_suffix", None), ("broken_parquet", None)]),
+        (b"ARROW1\0\0", [], [("not_text", 1)]),
+        (b"Obj\x01", [], [("not_text", 1)]),
+        (b"SQLite format 3\0", [], [("not_text", 1)]),
         (GOOD.encode("utf-16"), [], [("not_utf8", 1)]),
         (f"[{GOOD},{GOOD}]", [1, 1], []),
         (f"[\n{GOOD},\n{GOOD}\n]\n", [2, 3], []),
@@ -87,7 +90,6 @@ def test_objects_over_several_lines(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_or_too_large_is_not_read(tmp_path: Path) -> None:
     assert outcome(tmp_path / "none.jsonl") == ([], [("unreadable", None)])
     assert outcome(tmp_path) == ([], [("unreadable", None)])
-    assert outcome(file(tmp_path, "a,b\n", "rows.csv")) == ([], [("csv", None)])
     assert outcome(file(tmp_path, GOOD), Limits(file_bytes=20)) == ([], [("file_too_large", None)])
 
 

@@ -1,13 +1,18 @@
 """Whatever bytes stand in a file, reading it ends, names lines that are there, and raises nothing.
 
-FINEFLOW_FUZZ_SECONDS=300 goes on for so long with new bytes; without it a few hundred files are tried.
+JSON lines, JSON, CSV and Parquet. FINEFLOW_FUZZ_SECONDS=300 goes on for so long with new bytes; without it a
+few hundred files are tried.
 """
 
 import os
 import random
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,14 +37,34 @@ LIMITS = Limits(line_bytes=600, depth=10, keys=30, messages=4)
 LINES = st.lists(st.sampled_from(ROWS) | st.sampled_from(PIECES) | st.binary(max_size=20), max_size=12)
 
 
-def must_be_read(content: bytes, folder: Path) -> None:
-    for name in ("fuzz.jsonl", "fuzz.json"):
+RECORDS = [
+    b'question,answer\nQ?,"A ""b"",\nc"\n',
+    b"prompt;completion;label\nQ;A;true\n",
+    b'messages\tid\n"[{""role"":""user"",""content"":""Q?""},{""role"":""assistant"",""content"":""A.""}]"\t7\n',
+    b"prompt|chosen|rejected|tools\n'=1|A|B|[]\n",
+]
+CSV_PIECES = [b'"', b'""', b",", b";", b"\t", b"|", b"'=", b"\r", b"sep=;\n", b"[{", b"}]", b"true"]
+TABLE = pa.table(
+    {
+        "messages": [[{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A."}]] * 20,
+        "id": range(20),
+    }
+)
+
+
+def must_be_read(
+    content: bytes, folder: Path, names: Sequence[str] = ("fuzz.jsonl", "fuzz.json", "fuzz.csv")
+) -> None:
+    for name in names:
         path = folder / name
         path.write_bytes(content)
         report = check_file(path, LIMITS)
+        most_lines = TABLE.num_rows if name.endswith(".parquet") else content.count(b"\n") + 1
         for finding in report.findings:
-            assert finding.line is None or 1 <= finding.line <= content.count(b"\n") + 1
+            assert finding.line is None or 1 <= finding.line <= most_lines
             assert finding.column is None or finding.column >= 1
+            assert finding.message
+            assert finding.hint
 
 
 @given(parts=LINES, between=st.sampled_from([b"", b"\n", b",", b"[\n"]))
@@ -50,13 +75,29 @@ def test_any_bytes_are_read(parts: list[bytes], between: bytes, tmp_path: Path) 
 
 def test_good_rows_with_a_few_changes_are_read(tmp_path: Path) -> None:
     seed = int.from_bytes(os.urandom(4)) if "FINEFLOW_FUZZ_SECONDS" in os.environ else 4
-    chance, count = random.Random(seed), 0
+    chance, counts = random.Random(seed), Counter[str]()
     end = time.monotonic() + float(os.environ.get("FINEFLOW_FUZZ_SECONDS", "0"))
-    while count < 300 or time.monotonic() < end:
-        content = bytearray(b"\n".join(chance.choices(ROWS, k=3)))
-        for _ in range(chance.randint(1, 4)):
-            at = chance.randrange(len(content))
-            content[at : at + chance.randint(0, 8)] = chance.choice(PIECES)
-        must_be_read(bytes(content), tmp_path)
-        count += 1
-    print(f"{count} files from seed {seed}, no exception")
+    pq.write_table(TABLE, tmp_path / "good.parquet", row_group_size=7)
+    parquet = (tmp_path / "good.parquet").read_bytes()
+    while counts.total() < 300 or time.monotonic() < end:
+        kind = chance.choices(["JSON", "CSV", "Parquet"], [60, 40, 1])[0]
+        counts[kind] += 1
+        if kind == "Parquet":  # by a process of its own, which may die
+            content = changed(parquet[4:], chance, [bytes([chance.randrange(256)])] * 4)
+            must_be_read(b"PAR1" + content, tmp_path, ["fuzz.parquet"])
+        elif kind == "JSON":
+            must_be_read(changed(b"\n".join(chance.choices(ROWS, k=3)), chance, PIECES), tmp_path)
+        else:
+            records = chance.choice(RECORDS)
+            whole = records + records.partition(b"\n")[2] * 3
+            must_be_read(changed(whole, chance, PIECES + CSV_PIECES), tmp_path)
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    print(f"{told} files from seed {seed}, no exception")
+
+
+def changed(content: bytes, chance: random.Random, pieces: Sequence[bytes]) -> bytes:
+    spoilt = bytearray(content)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(spoilt))
+        spoilt[at : at + chance.randint(0, 8)] = chance.choice(pieces)
+    return bytes(spoilt)

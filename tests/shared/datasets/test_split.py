@@ -148,3 +148,17 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(InvalidRequest, match="line 2") as refused:
         list(read_rows(path))
     assert refused.value.details == {"file": str(path), "line": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", b'prompt,completion,document_id\nP,"C\nc",7\n'),
+        ("rows.json", b'[\n{"prompt": "P",\n"completion": "C\\nc", "document_id": "7"}]'),
+    ],
+)
+def test_rows_of_other_files_become_lines_of_jsonl(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    row = {"prompt": "P", "completion": "C\nc", "document_id": "7"}
+    assert list(read_rows(path)) == [PlainRow(2, "P\nC\nc", "7", orjson.dumps(row))]
