@@ -1,102 +1,82 @@
 """generate-dataset: documents of a project -> a dataset row that fills with pairs.
 
-Called by a user it checks, inserts the dataset with one work item a chunk, and answers at once. Called by
-the event of that row, and by the sweep, it works on the items until its time is up.
+Called by a user it says what that will cost, or checks, inserts the dataset with one work item a chunk and
+answers at once; it stops a generation, and lets one go on. Called by the event of the row, and by the sweep,
+it works on the items until its time is up.
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from pydantic import Field, model_validator
-
 from functions.auth import CallerKind
 from functions.context import Context
+from functions.generate_dataset.request import DatasetGenerating, Estimate, GenerateDataset
 from functions.generate_dataset.sources import ready_documents, spread, usable_chunks
-from functions.messages import Request, Response
-from shared.datasets.formats import Format
 from shared.db import Row
-from shared.errors import InvalidRequest, NotFound
-from shared.generation.choice import Generation, GeneratorName, open_generator
-from shared.generation.source import Generator, Mode
-from shared.generation.work import work_on_dataset
+from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.generation.choice import Generation, generator_of, open_model
+from shared.generation.estimate import GenerationEstimate, estimate_generation
+from shared.generation.source import Generator
+from shared.generation.work import finished, work_on_dataset
+from shared.llm.http_model import HttpModel
 
-
-class GenerateDataset(Request):
-    """What to make of which documents; or (row events) the id of a dataset to work on."""
-
-    project_id: UUID | None = None
-    dataset_name: str | None = Field(default=None, min_length=1, max_length=120)
-    format: Format = "openai"
-    mode: Mode = "auto"
-    system_prompt: str | None = Field(default=None, max_length=8000)
-    document_ids: list[UUID] | None = Field(
-        default=None, min_length=1, max_length=1000, description="null: all ready documents of the project."
-    )
-    generator: GeneratorName = "extractive"
-    model: str | None = Field(default=None, min_length=1, max_length=200)
-    pairs_per_chunk: int = Field(default=3, ge=1, le=10)
-    max_pairs: int | None = Field(default=None, ge=10, le=10_000)
-    dataset_id: UUID | None = Field(default=None, description="Row events only.")
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> GenerateDataset:
-        if self.dataset_id is None and (self.project_id is None or self.dataset_name is None):
-            raise ValueError("give projectId and datasetName")
-        if any("\0" in text for text in (self.dataset_name, self.system_prompt, self.model) if text):
-            raise ValueError("a text holds a NUL")
-        return self
-
-    @property
-    def generation(self) -> Generation:
-        return Generation(
-            generator=self.generator,
-            model=self.model,
-            pairs_per_chunk=self.pairs_per_chunk,
-            max_pairs=self.max_pairs,
-        )
-
-
-class DatasetGenerating(Response):
-    dataset_id: UUID
-    status: str
-    chunk_count: int
+__all__ = ["DatasetGenerating", "GenerateDataset", "handle"]
 
 
 async def handle(request: GenerateDataset, context: Context) -> DatasetGenerating:
     """The dataset is generating, or as far as this call could take it."""
-    if context.caller.kind == CallerKind.USER:
-        row = await _create(request, context)
-    else:
-        row = await _work(request, context)
-    return DatasetGenerating(dataset_id=row["id"], status=row["status"], chunk_count=row["chunk_count"])
+    if context.caller.kind != CallerKind.USER:
+        return _answer(await _work(request, context))
+    if request.action == "stop":
+        return _answer(await _stop(request, context))
+    if request.action == "continue":
+        return _answer(await _continue(request, context))
+    return await _create(request, context)
 
 
-async def _create(request: GenerateDataset, context: Context) -> Row:
-    if request.project_id is None or request.dataset_id is not None:
-        raise InvalidRequest("Give projectId and datasetName; datasetId is for row events.")
-    await context.require_role(request.project_id, "editor")
-    generator = await _generator(
-        request.generation,
-        request.mode,
-        request.system_prompt,
-        request.project_id,
-        context.user_id,
-        context,
+def _answer(row: Row, estimate: Estimate | None = None) -> DatasetGenerating:
+    return DatasetGenerating(
+        dataset_id=row["id"], status=row["status"], chunk_count=row["chunk_count"], estimate=estimate
     )
-    await generator.close()
+
+
+async def _create(request: GenerateDataset, context: Context) -> DatasetGenerating:
+    if request.project_id is None or request.dataset_id is not None:
+        raise InvalidRequest("Give projectId and datasetName; datasetId is for stop and continue.")
+    await context.require_role(request.project_id, "editor")
+    model = await _model(request.generation, context.user_id, context)
     documents = await ready_documents(context.user_db, request.project_id, request.document_ids)
     chunks = await usable_chunks(context.user_db, documents)
     if request.max_pairs is not None:
         chunks = spread(chunks, -(-request.max_pairs // request.pairs_per_chunk))
-    created: Row = await context.service_db.call(
-        "create_generated_dataset", dataset=_row(request, context.user_id), chunk_ids=chunks
+    expected = await estimate_generation(
+        model,
+        request.mode,
+        request.system_prompt,
+        [chunk.token_count for chunk in chunks],
+        lambda place: request.generation.quota(place, len(chunks)),
     )
-    return created
+    if request.action == "estimate":
+        return DatasetGenerating(
+            dataset_id=None, status=None, chunk_count=len(chunks), estimate=Estimate.of(expected)
+        )
+    if request.max_cost_usd is not None and expected.chunk_cost_usd is None:
+        raise InvalidRequest(
+            "A cap cannot hold what has no known price. Leave maxCostUsd out, or take another model.",
+            code="cost_unknown",
+        )
+    created: Row = await context.service_db.call(
+        "create_generated_dataset",
+        dataset=_row(request, context.user_id, expected),
+        chunk_ids=[chunk.id for chunk in chunks],
+    )
+    return _answer(created, Estimate.of(expected))
 
 
-def _row(request: GenerateDataset, user_id: UUID) -> dict[str, Any]:
+def _row(request: GenerateDataset, user_id: UUID, expected: GenerationEstimate) -> dict[str, Any]:
     document_ids = [str(document_id) for document_id in request.document_ids or []]
     return {
         "project_id": str(request.project_id),
@@ -107,7 +87,43 @@ def _row(request: GenerateDataset, user_id: UUID) -> dict[str, Any]:
         "system_prompt": request.system_prompt or None,
         "document_ids": document_ids or None,
         "generation": request.generation.model_dump(),
+        "max_cost_usd": _text(request.max_cost_usd),
+        "chunk_cost_usd": _text(expected.chunk_cost_usd),
     }
+
+
+async def _stop(request: GenerateDataset, context: Context) -> Row:
+    """No chunk is begun any more. What a running call has in hand is still finished, and paid for."""
+    dataset = await _editable(request, context)
+    if not await context.service_db.call("stop_generation", dataset_id=dataset["id"]):
+        raise Conflict(
+            f"The dataset is {dataset['status']}, not generating.",
+            code="dataset_not_generating",
+            details={"status": dataset["status"]},
+        )
+    return await finished(context.service_db, UUID(dataset["id"]))
+
+
+async def _continue(request: GenerateDataset, context: Context) -> Row:
+    dataset = await _editable(request, context)
+    went_on: Row = await context.service_db.call(
+        "continue_generation", dataset_id=dataset["id"], max_cost_usd=_text(request.max_cost_usd)
+    )
+    if went_on["outcome"] == "not_ended":
+        raise Conflict(
+            f"The dataset is {went_on['status']}. What is ready or failed can be continued.",
+            code="dataset_not_ended",
+            details={"status": went_on["status"]},
+        )
+    if went_on["outcome"] == "nothing_left":
+        raise Conflict("Every chunk of this dataset is done.", code="nothing_to_continue")
+    continued: Row = went_on["dataset"]
+    return continued
+
+
+async def _editable(request: GenerateDataset, context: Context) -> Row:
+    assert request.dataset_id is not None  # the request's validator saw to it
+    return await context.visible("training_datasets", request.dataset_id, what="dataset", least="editor")
 
 
 async def _work(request: GenerateDataset, context: Context) -> Row:
@@ -118,28 +134,26 @@ async def _work(request: GenerateDataset, context: Context) -> Row:
         return dataset  # it is done, or its rows are imported
     owner = UUID(dataset["created_by"]) if dataset["created_by"] else None
     generation = Generation.model_validate(dataset["generation"])
-    project_id = UUID(dataset["project_id"])
-    return await work_on_dataset(
-        context.service_db,
-        dataset,
-        lambda: _generator(generation, dataset["mode"], dataset["system_prompt"], project_id, owner, context),
+
+    async def opened() -> Generator:
+        return generator_of(
+            await _model(generation, owner, context),
+            generation,
+            dataset["mode"],
+            dataset["system_prompt"],
+            project_id=UUID(dataset["project_id"]),
+            settings=context.settings,
+            kept=(context.service_db, dataset),
+        )
+
+    return await work_on_dataset(context.service_db, dataset, opened)
+
+
+async def _model(generation: Generation, user_id: UUID | None, context: Context) -> HttpModel | None:
+    return await open_model(
+        generation, user_id=user_id, keys=context.services.keys, settings=context.settings
     )
 
 
-async def _generator(
-    generation: Generation,
-    mode: Mode,
-    system_prompt: str | None,
-    project_id: UUID,
-    user_id: UUID | None,
-    context: Context,
-) -> Generator:
-    return await open_generator(
-        generation,
-        mode,
-        system_prompt,
-        project_id=project_id,
-        user_id=user_id,
-        keys=context.services.keys,
-        settings=context.settings,
-    )
+def _text(usd: Decimal | None) -> str | None:
+    return None if usd is None else str(usd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from shared.db import PAGE_ROWS, Database, Row
@@ -9,6 +10,12 @@ from shared.errors import Conflict, InvalidRequest, NotFound
 
 _MIN_TOKENS = 12  # less is a heading or a line of a table
 _DOCUMENTS_A_QUERY = 50  # their ids travel in the address
+
+
+@dataclass(frozen=True)
+class UsableChunk:
+    id: str
+    token_count: int
 
 
 async def ready_documents(db: Database, project_id: UUID, document_ids: list[UUID] | None) -> list[str]:
@@ -31,17 +38,17 @@ async def ready_documents(db: Database, project_id: UUID, document_ids: list[UUI
     return list(dict.fromkeys(found))
 
 
-async def usable_chunks(db: Database, document_ids: list[str]) -> list[str]:
-    """Ids of the chunks to make pairs from, in reading order: no duplicates, nothing flagged.
+async def usable_chunks(db: Database, document_ids: list[str]) -> list[UsableChunk]:
+    """The chunks to make pairs from, in reading order: no duplicates, nothing flagged.
 
     Raises InvalidRequest when there is none.
     """
-    found: list[str] = []
+    found: list[UsableChunk] = []
     for start in range(0, len(document_ids), _DOCUMENTS_A_QUERY):
         some = document_ids[start : start + _DOCUMENTS_A_QUERY]
         rows = await _chunks(db, some)
         rows.sort(key=lambda row: (some.index(row["document_id"]), row["ordinal"]))
-        found += [row["id"] for row in rows if not row["injection_flags"]]
+        found += [UsableChunk(row["id"], row["token_count"]) for row in rows if not row["injection_flags"]]
     if not found:
         raise InvalidRequest(
             "These documents have no text to make pairs from: each chunk is a duplicate, too short, or "
@@ -51,11 +58,11 @@ async def usable_chunks(db: Database, document_ids: list[str]) -> list[str]:
     return found
 
 
-def spread(chunk_ids: list[str], count: int) -> list[str]:
+def spread(chunks: list[UsableChunk], count: int) -> list[UsableChunk]:
     """At most `count` of them, as evenly over the whole as can be."""
-    if count >= len(chunk_ids):
-        return chunk_ids
-    return [chunk_ids[(2 * i + 1) * len(chunk_ids) // (2 * count)] for i in range(count)]
+    if count >= len(chunks):
+        return chunks
+    return [chunks[(2 * i + 1) * len(chunks) // (2 * count)] for i in range(count)]
 
 
 def _ready(row: Row | None, document_id: UUID) -> str:
@@ -93,7 +100,7 @@ async def _chunks(db: Database, document_ids: list[str]) -> list[Row]:
     while True:
         query = (
             db.table("chunks")
-            .select("id,document_id,ordinal,injection_flags")
+            .select("id,document_id,ordinal,token_count,injection_flags")
             .in_("document_id", document_ids)
             .eq("is_duplicate", "false")
             .gte("token_count", _MIN_TOKENS)

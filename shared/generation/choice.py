@@ -8,13 +8,16 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.config import Settings
+from shared.db import Database, Row
 from shared.errors import InvalidRequest
+from shared.generation.answers import KeptAnswers
 from shared.generation.extractive.generator import ExtractiveGenerator
 from shared.generation.language_model import LanguageModelGenerator
 from shared.generation.source import Generator, Mode
 from shared.keys.crypto import derive
 from shared.keys.store import KeyStore, OpenedKey
 from shared.llm.anthropic import Anthropic
+from shared.llm.base import ChatModel
 from shared.llm.gemini import Gemini
 from shared.llm.http_model import HttpModel
 from shared.llm.openai_compatible import OpenAICompatible
@@ -32,6 +35,7 @@ class Generation(BaseModel):
     model: str | None = None  # None: the server's default of this generator
     pairs_per_chunk: int = Field(default=3, ge=1, le=10)
     max_pairs: int | None = Field(default=None, ge=1)  # None: as many as the chunks give
+    fresh: bool = False  # no answer that another dataset has paid for is taken
 
     def quota(self, ordinal: int, chunk_count: int) -> int:
         """Pairs to make from the chunk at this place (from 1), so that all together keep to max_pairs."""
@@ -41,25 +45,37 @@ class Generation(BaseModel):
         return min(self.pairs_per_chunk, share)
 
 
-async def open_generator(
+async def open_model(
+    generation: Generation, *, user_id: UUID | None, keys: KeyStore, settings: Settings
+) -> HttpModel | None:
+    """The model that is asked, under the user's own key or else the server's; None: none is.
+
+    Calls no vendor. Raises InvalidRequest when a key, an address or a model is missing.
+    """
+    if generation.generator == "extractive":
+        return None
+    return await _OPEN[generation.generator](generation.model, user_id, keys, settings)
+
+
+def generator_of(
+    model: HttpModel | None,
     generation: Generation,
     mode: Mode,
     system_prompt: str | None,
     *,
     project_id: UUID,
-    user_id: UUID | None,
-    keys: KeyStore,
     settings: Settings,
+    kept: tuple[Database, Row] | None = None,
 ) -> Generator:
-    """The generator, ready to draft; the user's own key goes before the server's.
-
-    Calls no vendor. Raises InvalidRequest when a key, an address or a model is missing.
-    """
-    if generation.generator == "extractive":
+    """What makes the pairs. With `kept` (a database and the row of a dataset) it asks at the pace that the
+    model takes, and no question twice."""
+    if model is None:
         return ExtractiveGenerator(mode)
-    model = await _OPEN[generation.generator](generation.model, user_id, keys, settings)
     secret = derive(settings.api_key_encryption_secret, f"prompt-marks/{project_id}")
-    return LanguageModelGenerator(Paced(model), mode, system_prompt, secret)
+    asked: ChatModel = model
+    if kept is not None:
+        asked = KeptAnswers(Paced(model), model, *kept, fresh=generation.fresh)
+    return LanguageModelGenerator(asked, mode, system_prompt, secret)
 
 
 async def _gemini(model: str | None, user_id: UUID | None, keys: KeyStore, settings: Settings) -> HttpModel:
@@ -78,7 +94,9 @@ async def _anthropic(
     if api_key is None:
         raise _missing("anthropic", "Set your key with manage-api-keys, or choose the generator extractive.")
     base_url, public_only = _address(own, settings.anthropic_base_url, settings)
-    return Anthropic(model or settings.anthropic_model, api_key, base_url, public_only=public_only)
+    is_vendor = own is None or own.base_url is None
+    name = model or settings.anthropic_model
+    return Anthropic(name, api_key, base_url, is_vendor=is_vendor, public_only=public_only)
 
 
 async def _openai_compatible(

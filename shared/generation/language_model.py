@@ -79,6 +79,10 @@ class LanguageModelGenerator:
         return self._model.name
 
     @property
+    def at_once(self) -> int:
+        return self._model.at_once
+
+    @property
     def prompt_hash(self) -> str:
         """SHA-256 of the prompt files of the mode, shortened: equal prompts, equal hash."""
         files = ("rules", self._mode, "source")

@@ -57,6 +57,11 @@ class Generator(Protocol):
         ...
 
     @property
+    def at_once(self) -> int:
+        """How many chunks it can take at once now."""
+        ...
+
+    @property
     def prompt_hash(self) -> str | None:
         """The prompts that the pairs come from; None: none."""
         ...

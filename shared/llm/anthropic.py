@@ -37,16 +37,28 @@ class _Message(BaseModel):
 
 
 class Anthropic(HttpModel):
-    """One Claude model under one key. `base_url` None: Anthropic's own address."""
+    """One Claude model under one key. `base_url` None: Anthropic's own address.
+
+    With `is_vendor` it is Anthropic who answers there and who sends the bill, perhaps behind a proxy.
+    """
 
     generator = "anthropic"
 
     def __init__(
-        self, model: str, api_key: SecretStr, base_url: str | None = None, *, public_only: bool = False
+        self,
+        model: str,
+        api_key: SecretStr,
+        base_url: str | None = None,
+        *,
+        is_vendor: bool = True,
+        public_only: bool = False,
     ) -> None:
         self.base_url = (base_url or ADDRESS).rstrip("/").removesuffix("/v1")
         headers = {"x-api-key": api_key.get_secret_value(), "anthropic-version": VERSION}
-        super().__init__(f"{self.base_url}/v1/messages", model, headers, public_only=public_only)
+        vendor = "anthropic" if is_vendor else None
+        super().__init__(
+            f"{self.base_url}/v1/messages", model, headers, vendor=vendor, public_only=public_only
+        )
 
     def body(self, turns: Sequence[Turn], json_schema: JsonSchema | None) -> dict[str, Any]:
         user = "\n\n".join(turn.content for turn in turns if turn.role == "user")

@@ -58,6 +58,11 @@ class ChatModel(Protocol):
         """Vendor and model, as pairs remember it: 'gemini/gemini-3.8-flash'."""
         ...
 
+    @property
+    def at_once(self) -> int:
+        """How many calls it can take at once now."""
+        ...
+
     async def complete(self, turns: Sequence[Turn], *, json_schema: JsonSchema | None = None) -> Completion:
         """The model's answer; with a schema, JSON of that shape.
 

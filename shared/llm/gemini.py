@@ -53,7 +53,8 @@ class Gemini(HttpModel):
     def __init__(self, model: str, api_key: SecretStr, base_url: str | None = None) -> None:
         self.base_url = (base_url or _ADDRESS).rstrip("/")
         url = f"{self.base_url}/v1/models/{model.removeprefix('models/')}:generateContent"
-        super().__init__(url, model, {"x-goog-api-key": api_key.get_secret_value()})
+        headers = {"x-goog-api-key": api_key.get_secret_value()}
+        super().__init__(url, model, headers, vendor="google")
 
     def body(self, turns: Sequence[Turn], json_schema: JsonSchema | None) -> dict[str, Any]:
         user = "\n\n".join(turn.content for turn in turns if turn.role == "user")

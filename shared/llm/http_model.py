@@ -6,7 +6,10 @@ once (`make bench NAME=generate`); and one client for all is less to know.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import aiohttp
@@ -16,6 +19,7 @@ from pydantic import ValidationError
 from shared.errors import ProviderRejected
 from shared.llm.base import MOST_RESPONSE_BYTES, TIMEOUT_SECONDS, Completion, JsonSchema, TryLater, Turn
 from shared.llm.limits import limits_of, retry_after_seconds
+from shared.llm.prices import inference_cost_usd
 from shared.log import redact
 from shared.public_only import PublicResolver, require_public
 
@@ -23,6 +27,10 @@ _AWAY = frozenset({408, 409, 425})  # and every 5xx, Anthropic's 529 (overloaded
 # A 429 or 403 that no waiting helps: there is no money left (the vendors' pages of error codes, 2026-11).
 _NO_MONEY = frozenset({"insufficient_quota", "credit_balance_exhausted", "billing_error",
                        "billing_hard_limit_reached", "enforced_spend_limit_reached"})  # fmt: skip
+# A surrogate without its other half, escaped in JSON: models write such, and no parser takes it.
+_HALF_CHARACTER = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 
 
 class HttpModel:
@@ -32,13 +40,22 @@ class HttpModel:
     """
 
     generator: ClassVar[str]  # how the rows and the settings call the service
+    at_once = 1  # more is the business of shared.llm.pace
 
     def __init__(
-        self, url: str, model: str, headers: Mapping[str, str], *, public_only: bool = False
+        self,
+        url: str,
+        model: str,
+        headers: Mapping[str, str],
+        *,
+        vendor: str | None = None,
+        public_only: bool = False,
     ) -> None:
+        """`vendor`: whose prices hold, as shared.llm.prices knows it; None: those of who answers at `url`."""
         if public_only:
             require_public(url)
         self.url = url
+        self.vendor = vendor
         self.model = model
         self._headers = dict(headers)
         self._public_only = public_only
@@ -70,7 +87,7 @@ class HttpModel:
     def completion(self, content: bytes, headers: Mapping[str, str]) -> Completion:
         """What a body of status 200 says. Raises ProviderRejected for an unknown shape."""
         try:
-            answer = self.read(content)
+            answer = self.read(_HALF_CHARACTER.sub(rb"\\ufffd", content))
         except (ValidationError, IndexError) as error:
             raise ProviderRejected(
                 f"{self.model} answered in an unknown shape.", code="model_answer_unreadable"
@@ -109,6 +126,17 @@ class HttpModel:
         if status in (401, 403):
             return "api_key_rejected"
         return "model_not_found" if status == 404 else "model_refused"
+
+    def question_hash(self, turns: Sequence[Turn], json_schema: JsonSchema | None) -> str:
+        """SHA-256 of who is asked and of the whole question: equal questions get equal answers."""
+        question = orjson.dumps(self.body(turns, json_schema), option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(self.url.encode() + b"\0" + question).hexdigest()
+
+    def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
+        """What such an answer costs; None: no price is known."""
+        return inference_cost_usd(
+            self.model, prompt_tokens, completion_tokens, vendor=self.vendor, address=self.url
+        )
 
     def session(self) -> aiohttp.ClientSession:
         """The connections to the service, kept open between calls."""

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from shared.errors import ProviderRejected
-from shared.llm.base import TIMEOUT_SECONDS, ChatModel, Completion, JsonSchema, TryLater, Turn
+from shared.llm.base import ChatModel, Completion, JsonSchema, TryLater, Turn
 from shared.llm.limits import Limit
 
 FIRST_AT_ONCE = 8
@@ -32,6 +32,7 @@ MOST_AT_ONCE = 64
 _ATTEMPTS = 3  # of a call that fails; being turned away for the rate does not count
 # A longer wait is left to the lease of the chunk, so that no function sits it out.
 _LONGEST_WAIT_SECONDS = 20.0
+_TRYING_SECONDS = 60.0  # after it no call is tried once more: a chunk in hand is held for 300
 _LONG_WAIT_SECONDS = 5.0
 _SLOWEST_GROWTH, _FASTEST_GROWTH = 0.03, 1.0  # of the window, a round trip
 _MOST_CUT = 0.75  # of the window, at once
@@ -78,9 +79,9 @@ class Paced:
 
     async def complete(self, turns: Sequence[Turn], *, json_schema: JsonSchema | None = None) -> Completion:
         """As the model's. Raises TryLater when it stays away for three attempts, asks for a longer wait than
-        20 s, or turned this call away for 90 s; only waiting for a place has no end."""
+        20 s, or turned this call away for 60 s; only waiting for a place has no end."""
         failures = rejections = 0
-        rejected_since: float | None = None
+        first_sent_at: float | None = None
         while True:
             await self._admitted(is_again=failures + rejections > 0)
             sent_at, sent = _now(), self._sent
@@ -88,12 +89,12 @@ class Paced:
                 answer = await self._model.complete(turns, json_schema=json_schema)
             except TryLater as later:
                 self._freed(rejected_since=sent_at if later.too_fast else None)
-                rejected_since = rejected_since or sent_at
+                first_sent_at = first_sent_at or sent_at
                 failures += not later.too_fast
                 rejections += later.too_fast
                 wait = self._wait_seconds(later, failures + rejections)
                 is_hopeless = failures >= _ATTEMPTS or wait > _LONGEST_WAIT_SECONDS
-                if is_hopeless or _now() + wait - rejected_since > TIMEOUT_SECONDS:
+                if is_hopeless or _now() + wait - first_sent_at > _TRYING_SECONDS:
                     raise
                 await asyncio.sleep(wait)
             except (ProviderRejected, asyncio.CancelledError):

@@ -366,7 +366,12 @@ async def test_no_chunk_is_taken_after_the_time_is_up(world: World) -> None:
         row = await work_on_dataset(db, dataset, opener(ExtractiveGenerator("qa")), budget_seconds=0)
         assert (row["status"], row["chunks_done"]) == ("generating", 0)
         again = await world.call_as_service("generate-dataset", {"datasetId": dataset["id"]})
-    assert again.json() == {"datasetId": dataset["id"], "status": "ready", "chunkCount": 10}
+    assert again.json() == {
+        "datasetId": dataset["id"],
+        "status": "ready",
+        "chunkCount": 10,
+        "estimate": None,
+    }
 
 
 async def test_a_second_delivery_changes_nothing(world: World) -> None:

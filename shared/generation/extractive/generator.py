@@ -54,6 +54,7 @@ class ExtractiveGenerator:
     """The generator behind the protocol that language models serve too."""
 
     name = "extractive"
+    at_once = 1  # it only computes
     prompt_hash = None
 
     def __init__(self, mode: Mode) -> None:

@@ -186,6 +186,14 @@ async def test_nobody_at_the_address() -> None:
         await client.close()
 
 
+async def test_half_a_character_is_replaced_and_a_whole_one_is_not() -> None:
+    answer = b'{"choices": [{"message": {"content": "a\\ud83d b\\ude00 \\ud83d\\ude00 \\uD83D\\uDE00"}}]}'
+    with FakeChatService(raw=answer) as vendor:
+        client = client_of(vendor)
+        assert (await client.complete(TURNS)).text == "a\ufffd b\ufffd \U0001f600 \U0001f600"
+        await client.close()
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}'])
 async def test_garbage_is_refused(body: bytes) -> None:
     with FakeChatService(raw=body) as vendor:
