@@ -18,6 +18,7 @@ from cli.commands import (
     chat,
     dataset_export,
     dataset_files,
+    dataset_generation,
     datasets,
     doctor,
     documents,
@@ -48,6 +49,7 @@ for commands in (stack, demo, doctor, account, training, models, chat):
     app.registered_commands.extend(commands.root.registered_commands)
 documents.app.registered_commands.extend(recall.app.registered_commands)
 app.add_typer(documents.app, name="docs")
+datasets.app.registered_commands.extend(dataset_generation.app.registered_commands)
 datasets.app.registered_commands.extend(dataset_export.app.registered_commands)
 datasets.app.registered_commands.extend(dataset_files.app.registered_commands)
 datasets.app.registered_commands.extend(splits.app.registered_commands)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,52 +14,12 @@ from cli.command import command
 from cli.exits import ExitCode
 from cli.screen.bars import dataset_bar
 from cli.screen.datasets import dataset_facts, datasets_table, validation_view
-from cli.screen.output import Result, notes
+from cli.screen.output import Result
 
 app = typer.Typer(no_args_is_help=True, help="Datasets of question and answer pairs.")
 
-Format = Literal["openai", "anthropic", "alpaca", "sharegpt", "chatml"]
-Mode = Literal["auto", "qa", "instruction", "conversation"]
-Generator = Literal["extractive", "gemini", "anthropic", "openai_compatible"]
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Name, id, or the beginning of an id.")]
 PREVIEW_PAIRS = 5
-
-
-@command(app, "create")
-async def create(
-    name: Annotated[str, typer.Argument(help="What to call it.")],
-    documents: Annotated[
-        list[str] | None, typer.Option("--doc", help="Name or id; again for more. Default: all.")
-    ] = None,
-    export_format: Annotated[Format, typer.Option("--format", help="For exports.")] = "openai",
-    mode: Annotated[Mode, typer.Option(help="What kind of pairs.")] = "auto",
-    system_prompt: Annotated[str | None, typer.Option(help="Put before every pair.")] = None,
-    generator: Annotated[Generator, typer.Option(help="extractive needs no key.")] = "extractive",
-    model: Annotated[str | None, typer.Option(help="Model of the generator.")] = None,
-    pairs_per_chunk: Annotated[int, typer.Option(min=1, max=10)] = 3,
-    max_pairs: Annotated[int | None, typer.Option(min=10, max=10_000)] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until the pairs are made.")] = True,
-    project: Project = None,
-) -> Result:
-    """Make pairs from the documents of a project."""
-    async with open_client() as client:
-        target = await project_id(client, project)
-        request = {
-            "projectId": target,
-            "datasetName": name,
-            "format": export_format,
-            "mode": mode,
-            "systemPrompt": system_prompt,
-            "documentIds": await _document_ids(client, target, documents),
-            "generator": generator,
-            "model": model,
-            "pairsPerChunk": pairs_per_chunk,
-            "maxPairs": max_pairs,
-        }
-        dataset_id = await start_generation(client, request)
-        dataset = await (generated(client, dataset_id, notes()) if wait else _row(client, dataset_id))
-    failed = dataset["status"] == "failed"
-    return Result(dataset, dataset_facts(dataset), ExitCode.FAILED if failed else ExitCode.OK)
 
 
 @command(app, "list")
@@ -124,17 +84,6 @@ async def generated(client: Client, dataset_id: str, console: Console) -> Row:
             until=lambda row: row["status"] not in ("draft", "generating"),
             on_update=lambda update: bar.update(update.row),
         )
-
-
-async def _row(client: Client, dataset_id: str) -> Row:
-    return (await client.rows(client.supabase.table("training_datasets").select("*").eq("id", dataset_id)))[0]
-
-
-async def _document_ids(client: Client, project: str, wanted: list[str] | None) -> list[str] | None:
-    if not wanted:
-        return None
-    found = [await find(client, "documents", project, reference, thing="document") for reference in wanted]
-    return [str(document["id"]) for document in found]
 
 
 def _given(**fields: Any) -> dict[str, Any]:

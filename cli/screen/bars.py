@@ -134,4 +134,5 @@ def _dataset_details(row: Row) -> str:
     total, done = row.get("chunk_count") or 0, row.get("chunks_done") or 0
     if not total:
         return "Waiting to start"
-    return f"{row.get('pair_count') or 0} pairs from {done} of {total} chunks"
+    cost = f", ${row['cost_usd']:.4f} so far" if row.get("cost_usd") else ""
+    return f"{row.get('pair_count') or 0} pairs from {done} of {total} chunks{cost}"

@@ -43,8 +43,10 @@ def dataset_facts(row: Row, pairs: Sequence[Row] = ()) -> RenderableType:
             ("name", row["name"]),
             ("status", row["status"]),
             ("error", error.get("message")),
+            ("warning", (row.get("warning") or {}).get("message")),
             ("pairs", row["pair_count"]),
             ("chunks", f"{row['chunks_done']} of {row['chunk_count']} done"),
+            ("cost", _spent(row)),
             ("format", row["format"]),
             ("mode", row["mode"]),
             ("valid", _validity(row)),
@@ -52,6 +54,31 @@ def dataset_facts(row: Row, pairs: Sequence[Row] = ()) -> RenderableType:
         ]
     )
     return Group(about, *(_pair(pair) for pair in pairs))
+
+
+def generation_estimate_view(answer: Row) -> RenderableType:
+    """What generation will take; nothing is made yet."""
+    said = answer["estimate"]
+    cost, prompt, completion = said["costUsd"], said["promptTokens"], said["completionTokens"]
+    about = facts(
+        [
+            ("cost", "unknown" if cost is None else f"${cost['low']:.4f} to ${cost['high']:.4f}"),
+            ("price", said["priceSource"]),
+            ("chunks", answer["chunkCount"]),
+            ("tokens asked", f"{prompt['low']:,} to {prompt['high']:,}"),
+            ("tokens answered", f"{completion['low']:,} to {completion['high']:,}"),
+        ]
+    )
+    return Group(about, *(Text(str(note), style="dim") for note in said["notes"]))
+
+
+def _spent(row: Row) -> str | None:
+    """What its answers cost; None: no model was asked."""
+    if not row.get("prompt_tokens"):
+        return None
+    tokens = f"{row['prompt_tokens']:,} tokens asked, {row['completion_tokens']:,} answered"
+    cap = f" of at most ${row['max_cost_usd']:.4f}" if row.get("max_cost_usd") is not None else ""
+    return f"unknown: {tokens}" if row["cost_usd"] is None else f"${row['cost_usd']:.4f}{cap}: {tokens}"
 
 
 def validation_view(report: Row) -> RenderableType:

@@ -100,9 +100,12 @@ async def test_from_a_document_to_an_answer(fineflow: Shell, tmp_path: Path) -> 
     shown = (await fineflow("docs", "show", "harbour notes.md")).out
     assert all(factor in shown for factor in ("length", "vocabulary", "structure", "coherence"))
 
+    foreseen = (await fineflow("datasets", "estimate", "--generator", "extractive", "--json")).document
+    assert foreseen["estimate"]["costUsd"] == {"low": 0, "high": 0}
     created = await fineflow("datasets", "create", "harbour", "--pairs-per-chunk", "10", "--json")
     assert created.document["pair_count"] >= 10
     assert "100 %" in created.err, "progress is told on stderr"
+    assert (await fineflow("datasets", "stop", "harbour")).code == 2  # it is ready
     assert (await fineflow("datasets", "validate", "harbour", "--json")).document["valid"] is True
     exported = tmp_path / "out.jsonl"
     await fineflow("datasets", "export", "harbour", "-o", str(exported))
