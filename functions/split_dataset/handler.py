@@ -18,7 +18,7 @@ from functions.messages import Response
 from functions.split_dataset.plan import Plan, SplitOptions, plan_for
 from shared.datasets.leaks import LeakKind
 from shared.datasets.model import Pair, SplitName
-from shared.datasets.pair_split import Grouping, PairSplit, pair_leaks, placed, split_pairs
+from shared.datasets.pair_split import Grouping, PairSplit, pair_leaks, split_pairs
 from shared.datasets.split import SPLITS
 from shared.datasets.split_remarks import remarks
 from shared.datasets.store import read_pairs
@@ -128,7 +128,7 @@ def _result(dataset_id: UUID, found: PairSplit, plan: Plan, saved: Row) -> Split
 
 
 def _checked(dataset_id: UUID, dataset: Row, pairs: list[Pair], grouping: Grouping) -> SplitResult:
-    in_part = Counter(placed(pair) or "train" for pair in pairs)
+    in_part = Counter(pair.split or "train" for pair in pairs)
     counts: dict[SplitName, int] = {name: in_part[name] for name in SPLITS}
     leak_counts: dict[LeakKind, int] = {"exact": 0, "near": 0, "source": 0}
     leaks = []
@@ -139,9 +139,9 @@ def _checked(dataset_id: UUID, dataset: Row, pairs: list[Pair], grouping: Groupi
                 FoundLeak(
                     kind=leak.kind,
                     first_pair_id=first.id,
-                    first_split=placed(first) or "train",
+                    first_split=first.split or "train",
                     second_pair_id=second.id,
-                    second_split=placed(second) or "train",
+                    second_split=second.split or "train",
                     similarity=leak.similarity,
                 )
             )

@@ -19,14 +19,7 @@ from shared.datasets.duplicates import clusters
 from shared.datasets.leaks import Leak, find_leaks
 from shared.datasets.model import Pair, SplitName
 from shared.datasets.rows import SOURCE_FIELDS, PlainRow
-from shared.datasets.split import SPLITS, Fractions, Split, assigned, content_hash, group_key
-
-# What files call the three parts.
-_UPLOADED_NAMES: Mapping[str, SplitName] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation"), "validation"),
-    **dict.fromkeys(("test", "testing", "holdout", "held_out"), "test"),
-}
+from shared.datasets.split import SPLITS, Fractions, Split, assigned, content_hash, group_key, named_split
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ def split_pairs(
     texts = [said(pair) for pair in pairs]
     sources = [(grouping.document(pair), grouping.named(pair)) for pair in pairs]
     groups = clusters((text, *of) for text, of in zip(texts, sources, strict=True))
-    before = [uploaded_split(pair) if restart else placed(pair) for pair in pairs]
+    before = [uploaded_split(pair) if restart else pair.split for pair in pairs]
     known: dict[int, SplitName] = {}
     for place, first in zip(before, groups, strict=True):
         if place is not None:
@@ -111,7 +104,7 @@ def pair_leaks(pairs: Sequence[Pair], grouping: Grouping) -> Iterator[tuple[Leak
 
     def part(name: SplitName) -> Iterator[PlainRow]:
         for number, pair in enumerate(pairs):
-            if (placed(pair) or "train") == name:
+            if (pair.split or "train") == name:
                 source = grouping.named(pair) or grouping.document(pair)
                 yield PlainRow(number, said(pair), source, b"")
 
@@ -124,15 +117,9 @@ def said(pair: Pair) -> str:
     return "\n".join([*(turn.content for turn in pair.turns), pair.rejected or ""]).strip()
 
 
-def placed(pair: Pair) -> SplitName | None:
-    """Where the pair lies: as it was split here, else as it came; None: nowhere."""
-    return pair.split or uploaded_split(pair)
-
-
 def uploaded_split(pair: Pair) -> SplitName | None:
-    """The split that a column of the imported file names; None when there is none."""
-    value = pair.metadata.get("split")
-    return _UPLOADED_NAMES.get(value.strip().casefold()) if isinstance(value, str) else None
+    """The split that the pair came with, in a column of its file; None: without one."""
+    return named_split(pair.metadata.get("split"))
 
 
 def only_document(pairs: Sequence[Pair]) -> UUID | None:

@@ -26,6 +26,12 @@ from shared.errors import InvalidRequest
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 _TOLERANCE = 1e-6
+# What files call the three parts.
+_NAMES: Mapping[str, SplitName] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing", "holdout", "held_out"), "test"),
+}
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,11 @@ def assigned(
         else:
             found[number] = empty.pop(0) if empty else fractions.at(_place(seed, key))
     return found
+
+
+def named_split(value: object) -> SplitName | None:
+    """The split that a file means by this value of its column; None when it means none."""
+    return _NAMES.get(value.strip().casefold()) if isinstance(value, str) else None
 
 
 def content_hash(rows: Iterable[tuple[SplitName, bytes]]) -> str:

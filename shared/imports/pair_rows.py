@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.datasets.examples import Example
 from shared.datasets.model import Message, plain
+from shared.datasets.split import named_split
 from shared.datasets.turns import NotRead
 from shared.tokens import count_tokens
 
@@ -31,6 +32,8 @@ def pair_row(example: Example) -> dict[str, Any]:
     }
     if example.metadata:
         row["metadata"] = example.metadata
+    if (split := named_split(example.metadata.get("split"))) is not None:
+        row["split"] = split
     if example.tools:
         row["tools"] = example.tools
     if example.rejected is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +14,9 @@ import pytest
 from devstack.up import Stack
 from shared.datasets.store import build_training_file
 from shared.db import Database, http_client
+from tests.functions.documents import until
 from tests.functions.world import World, make_world
+from tests.shared.datasets.planted import sentence
 
 
 @pytest.fixture(scope="module")
@@ -157,26 +160,25 @@ async def test_one_document_is_divided_by_its_chunks_with_a_warning(world: World
 
 
 async def test_what_an_uploaded_split_gives_away_is_listed_pair_by_pair(world: World) -> None:
-    dataset = await world.new_dataset(pairs=12)
-    add_documents(world, dataset, [uuid4() for _ in range(12)])
-    world.rows(
-        "update public.training_pairs p set metadata = jsonb_build_object('split',"
-        " case when ordinal < 8 then 'train' when ordinal < 10 then 'valid' else 'test' end)"
-        " where dataset_id = %s",
-        dataset,
-    )
-    twins = "update public.training_pairs p set user_message = o.user_message, assistant_message = {}"
-    twins += " from public.training_pairs o where o.dataset_id = p.dataset_id and o.ordinal = %s"
-    twins += " and p.dataset_id = %s and p.ordinal = %s"
-    world.rows(twins.format("upper(o.assistant_message)"), 0, dataset, 8)
-    world.rows(twins.format("o.assistant_message || ' indeed'"), 9, dataset, 11)
+    rng = random.Random(1)
+    answers = [" ".join(sentence(rng, 30)) for _ in range(12)]
+    answers[8], answers[11] = answers[0].upper(), f"{answers[9]} indeed"
+    names = ["train"] * 8 + ["valid"] * 2 + ["Test"] * 2
+    rows = [
+        {"prompt": "Which words?", "completion": answer, "split": name}
+        for answer, name in zip(answers, names, strict=True)
+    ]
+    body = {"projectId": world.project, "datasetName": "uploaded", "rows": rows}
+    dataset = (await world.call("import-dataset", body)).json()["datasetId"]
+    await until(world, "training_datasets", dataset, "status", {"ready"})
     report = await world.call("split-dataset", {"datasetId": dataset, "check": True}, world.viewer_token)
     found = report.json()
     assert found["leakCounts"] == {"exact": 1, "near": 1, "source": 0}
     told = [(leak["kind"], leak["firstSplit"], leak["secondSplit"]) for leak in found["leaks"]]
     assert told == [("exact", "train", "validation"), ("near", "validation", "test")]
     assert (found["counts"], found["seed"]) == ({"train": 8, "validation": 2, "test": 2}, None)
-    assert placed(world, dataset).popitem()[1] == (None, "None")
+    estimate = await world.call("estimate-training", {"datasetId": dataset})
+    assert estimate.json()["exampleCount"] == 8, "training takes no row that came as one of another part"
     mended = await split(world, dataset)
     assert {remark["rule"] for remark in mended["warnings"]} >= {"pairs_moved", "split_of_the_file"}
     assert (await split(world, dataset, check=True))["leakCounts"] == {"exact": 0, "near": 0, "source": 0}

@@ -120,9 +120,9 @@ def test_a_split_that_came_with_the_file_is_kept_where_it_does_not_leak() -> Non
     rng = random.Random(4)
     words = sentence(rng, 50)
     uploaded: list[Pair] = [
-        pair(0, words, metadata={"split": "Training"}),
-        pair(1, edited(rng, words, 1), metadata={"split": "dev"}),
-        pair(2, sentence(rng, 50), metadata={"split": "test"}),
+        pair(0, words, metadata={"split": "Training"}, split="train"),
+        pair(1, edited(rng, words, 1), metadata={"split": "dev"}, split="validation"),
+        pair(2, sentence(rng, 50), metadata={"split": "test"}, split="test"),
         pair(3, sentence(rng, 50), metadata={"split": 7}),
     ]
     ((leak, first, second),) = pair_leaks(uploaded, BY_DOCUMENT)
