@@ -12,7 +12,7 @@ from typing import Self
 from shared.datasets.findings import Finding
 from shared.datasets.leaks import find_leaks
 from shared.datasets.model import Pair, SplitName
-from shared.datasets.pair_split import placed, said
+from shared.datasets.pair_split import said
 from shared.datasets.rows import PlainRow
 from shared.datasets.split import SPLITS
 
@@ -28,7 +28,7 @@ class Overlap:
 
     def add(self, pair: Pair, ordinal: int) -> None:
         """ordinal: the place of the pair in its dataset, from 1."""
-        part = placed(pair) or "train"
+        part = pair.split or "train"
         self.is_split |= part != "train"
         self._files[part].write(json.dumps([ordinal, said(pair)]) + "\n")
 
