@@ -107,6 +107,12 @@ async def test_from_a_document_to_an_answer(fineflow: Shell, tmp_path: Path) -> 
     assert "100 %" in created.err, "progress is told on stderr"
     assert (await fineflow("datasets", "stop", "harbour")).code == 2  # it is ready
     assert (await fineflow("datasets", "validate", "harbour", "--json")).document["valid"] is True
+    seen = await fineflow("datasets", "xray", "harbour", "--base-model", "fineflow/tiny", "--rows", "1")
+    assert "[[" in seen.out, "what is trained stands in brackets"
+    assert "Can be trained" in seen.out
+    looked = await fineflow("datasets", "validate", "harbour", "--base-model", "fineflow/tiny", "--json")
+    assert looked.document["xray"]["usedRows"] == created.document["pair_count"]
+    assert (await fineflow("datasets", "xray", "harbour", "--base-model", "gpt-4.1-mini")).code == 2
     exported = tmp_path / "out.jsonl"
     await fineflow("datasets", "export", "harbour", "-o", str(exported))
     assert len(exported.read_text().splitlines()) == created.document["pair_count"]
@@ -123,6 +129,7 @@ async def test_from_a_document_to_an_answer(fineflow: Shell, tmp_path: Path) -> 
 
     estimate = (await fineflow("estimate", "harbour", "--epochs", "2", "--json")).document
     assert (estimate["costUsd"], estimate["trainingConfig"]["epochs"]) == (0, 2)
+    assert estimate["trainedTokens"] == looked.document["xray"]["trainedTokens"]
     job = (await fineflow("train", "harbour", "--epochs", "2", "--follow", "--json")).document
     assert (job["status"], job["progress_percent"]) == ("completed", 100)
     shown = (await fineflow("jobs", "show", job["id"][:8], "--json")).document

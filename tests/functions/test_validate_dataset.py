@@ -138,16 +138,24 @@ async def test_what_an_edit_made_unknown_is_computed_again(
     document = await upload(world, "gates.md", text)
     dataset = await world.new_dataset(pairs=12)
     world.rows(
-        "update public.training_pairs p set chunk_id = c.id, quality_score = null, grounding_score = null,"
-        " token_count = null, assistant_message = case p.ordinal when 3 then 'The north gate opens at seven.'"
-        " else 'Zebras graze beyond 1987 quarries.' end from public.chunks c"
-        " where p.dataset_id = %s and p.ordinal in (3, 4) and c.document_id = %s",
+        "update public.training_pairs p set chunk_id = c.id, quality_score = 0.9, grounding_score = 0.9"
+        " from public.chunks c where p.dataset_id = %s and p.ordinal in (3, 4) and c.document_id = %s",
         dataset,
         document["id"],
     )
-    world.rows(
-        "update public.training_pairs set token_count = null where dataset_id = %s and ordinal = 5", dataset
-    )
+    edits = {3: "The north gate opens at seven.", 4: "Zebras graze beyond 1987 quarries.", 5: "Nobody knows."}
+    for ordinal, answer in edits.items():
+        ((pair_id,),) = world.rows(
+            "select id::text from public.training_pairs where dataset_id = %s and ordinal = %s",
+            dataset,
+            ordinal,
+        )
+        edited = await world.http.post(
+            "/rest/v1/rpc/edit_pair",
+            json={"p_pair_id": pair_id, "p_changes": {"assistant": answer}},
+            headers={"apikey": world.stack.publishable_key, "authorization": f"Bearer {world.token}"},
+        )
+        assert edited.json()["pair"]["token_count"] is None, edited.text
     result = (await world.call("validate-dataset", {"datasetId": dataset})).json()
     assert [found["ordinal"] for found in result["warnings"] if found["rule"] == "low_grounding"] == [5]
     measured = world.rows(
@@ -158,4 +166,4 @@ async def test_what_an_edit_made_unknown_is_computed_again(
     grounded, invented, plain = measured
     assert (grounded[1], plain[1:]) == (1.0, (None, None))
     assert invented[1] < 0.3 < grounded[2]
-    assert plain[0] == count_tokens("What opens door 5?") + count_tokens("Door 5 opens with 35.")
+    assert plain[0] == count_tokens("What opens door 5?") + count_tokens("Nobody knows.")
