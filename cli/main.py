@@ -22,6 +22,7 @@ from cli.commands import (
     datasets,
     doctor,
     documents,
+    imports,
     jobs,
     keys,
     models,
@@ -53,6 +54,7 @@ datasets.app.registered_commands.extend(dataset_generation.app.registered_comman
 datasets.app.registered_commands.extend(dataset_export.app.registered_commands)
 datasets.app.registered_commands.extend(dataset_files.app.registered_commands)
 datasets.app.registered_commands.extend(splits.app.registered_commands)
+datasets.app.registered_commands.extend(imports.app.registered_commands)
 datasets.app.registered_commands.extend(xray.app.registered_commands)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")

@@ -113,7 +113,7 @@ async def upload(client: Client, project: str, path: Path) -> Row:
     content = await asyncio.to_thread(_read, path)
     document_id = str(uuid4())
     mime_type = SUFFIXES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0] or "text/plain"
-    storage_path = f"{project}/{document_id}/{_storage_name(path.name)}"
+    storage_path = f"{project}/{document_id}/{storage_name(path.name)}"
     await client.supabase.storage.from_("documents").upload(
         storage_path, content, {"content-type": mime_type}
     )
@@ -154,8 +154,8 @@ def _read(path: Path) -> bytes:
         raise CliError(f"Cannot read {path}: {reason}.", code="bad_file", exit_code=ExitCode.USAGE) from error
 
 
-def _storage_name(name: str) -> str:
+def storage_name(name: str, *, otherwise: str = "document") -> str:
     """A key that hosted Storage accepts; the row keeps the name as the user wrote it."""
     stem, suffix = Path(name).stem, Path(name).suffix.lower()
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:80]
-    return f"{plain or 'document'}{suffix}"
+    return f"{plain or otherwise}{suffix}"

@@ -41,6 +41,13 @@ def dataset_bar(console: Console) -> Iterator[Bar]:
         yield bar
 
 
+@contextmanager
+def import_bar(console: Console) -> Iterator[Bar]:
+    """The bar of files that are uploaded and then imported."""
+    with _bar(console, _import_percent, _import_details) as bar:
+        yield bar
+
+
 class _Shown:
     """Renders the latest row."""
 
@@ -136,3 +143,21 @@ def _dataset_details(row: Row) -> str:
         return "Waiting to start"
     cost = f", ${row['cost_usd']:.4f} so far" if row.get("cost_usd") else ""
     return f"{row.get('pair_count') or 0} pairs from {done} of {total} chunks{cost}"
+
+
+def _import_percent(row: Row) -> float:
+    if row.get("status") == "ready":
+        return 100.0
+    return 100.0 * int(row.get("bytes_done") or 0) / max(int(row.get("byte_count") or 0), 1)
+
+
+def _import_details(row: Row) -> str:
+    if row.get("status") == "uploading":
+        return f"Uploading, {row['bytes_done'] / 2**20:,.1f} of {row['byte_count'] / 2**20:,.1f} MiB"
+    files, done = int(row.get("file_count") or 0), int(row.get("files_done") or 0)
+    if not row.get("rows_done"):
+        return "Waiting to start"
+    pairs = f"{row.get('pair_count') or 0:,} pairs from {row['rows_done']:,} rows"
+    if files and done == files and row.get("status") == "generating":
+        return f"{pairs}  validating"
+    return pairs + (f"  file {min(done + 1, files)} of {files}" if files > 1 else "")

@@ -45,7 +45,7 @@ def dataset_facts(row: Row, pairs: Sequence[Row] = ()) -> RenderableType:
             ("error", error.get("message")),
             ("warning", (row.get("warning") or {}).get("message")),
             ("pairs", row["pair_count"]),
-            ("chunks", f"{row['chunks_done']} of {row['chunk_count']} done"),
+            ("chunks", f"{row['chunks_done']} of {row['chunk_count']} done" if row["chunk_count"] else None),
             ("cost", _spent(row)),
             ("format", row["format"]),
             ("mode", row["mode"]),

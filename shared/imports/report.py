@@ -45,9 +45,9 @@ def failure_of(reports: Sequence[Report], options: ImportOptions) -> Failure | N
     if unreadable := next((report for report in bad if not report["readable"]), None):
         return _first_error(unreadable, "file_unreadable", "Nothing was imported.")
     if bad and not options.skip_bad_rows:
-        others = sum(report["badRows"] for report in bad) - 1
-        more = f"{others:,} more bad rows are told of in import_report. " if others > 0 else ""
-        advice = f"{more}Nothing was imported: mend what is wrong, or leave bad rows out with skipBadRows."
+        rows = sum(report["badRows"] for report in bad)
+        many = f"Bad rows in all: {rows:,}; import_report has the first. " if rows > 1 else ""
+        advice = f"{many}Nothing was imported: mend what is wrong, or leave bad rows out with skipBadRows."
         return _first_error(bad[0], "bad_rows", advice)
     if not any(report["pairs"] for report in reports):
         left_out = sum(sum(report["leftOut"].values()) for report in reports)
