@@ -43,7 +43,7 @@ SYSTEM = "You answer visitors of a lighthouse, briefly and from the handbook alo
 FOREIGN = (
     "Größe und Höhe über Straßen hinaus.",
     "La tour a été bâtie en 1871, à l'été.",
-    "灯塔在岛上，夜里亮着。",
+    "灯塔在岛上。夜里亮着。",
 )
 COLUMNS = ("dataset_id", "project_id", "ordinal", "messages", "system_message", "user_message",
            "assistant_message", "token_count", "source_name", "source_line")  # fmt: skip
@@ -100,7 +100,7 @@ async def _run(directory: Path) -> None:
 
 
 def rows(rng: random.Random) -> Iterator[bytes]:
-    """Chats of one or two turns, some 800 bytes each, of sentences of our own pages; one in seven is foreign."""
+    """Chats of one or two turns, some 800 bytes each, of sentences of our pages; one in seven is foreign."""
     pages = [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*.md"))]
     text = " ".join(page.read_text() for page in pages)
     sentences = [

@@ -1,9 +1,9 @@
 """The process that reads files of rows: one JSON object a line on standard input, one on standard output.
 
 First comes {"options": ImportOptions, "limits": Limits, "listed_a_rule": n, "batch_rows": n}, then for each
-file {"path", "pairs_done": so many of its pairs are stored}. Batches come out, the last one with a report:
+file {"path", "state": where reading is taken up, "is_refused"}. Batches come out, the last one with a report:
 
-    {"pairs": [columns of training_pairs], "rows": read so far, "bytes": read so far, "report": null}
+    {"pairs": [columns of training_pairs], "rows": so far, "bytes": so far, "state": ..., "report": null}
 
 Whoever wrote the files can stop or fill up this process and no other.
 """
@@ -22,7 +22,7 @@ from shared.datasets.limits import Limits
 from shared.imports.file import ImportedFile
 from shared.imports.options import ImportOptions
 
-MEMORY_BYTES = 2 * 2**30  # of address space
+MEMORY_BYTES = 4 * 2**30  # of address space
 CPU_SECONDS = 900
 BATCH_BYTES = 2 * 2**20
 
@@ -34,34 +34,30 @@ def main() -> None:
     first = orjson.loads(sys.stdin.buffer.readline())
     options = ImportOptions.model_validate(first["options"])
     limits = Limits(**first["limits"])
-    is_refused = False
     for line in sys.stdin.buffer:
         asked = orjson.loads(line)
-        file = ImportedFile(Path(asked["path"]), options, limits, first["listed_a_rule"])
-        for batch in batches(file, asked["pairs_done"], first["batch_rows"], is_refused=is_refused):
+        file = ImportedFile(Path(asked["path"]), options, limits, first["listed_a_rule"], asked["state"])
+        for batch in batches(file, first["batch_rows"], is_refused=asked["is_refused"]):
             answers.write(orjson.dumps(batch, option=orjson.OPT_APPEND_NEWLINE))
             answers.flush()
-        is_refused = is_refused or file.is_refused
 
 
-def batches(
-    file: ImportedFile, pairs_done: int, batch_rows: int, *, is_refused: bool
-) -> Iterator[dict[str, Any]]:
-    """The pairs after the first `pairs_done`, some two MiB or `batch_rows` rows at a time, then the report.
+def batches(file: ImportedFile, batch_rows: int, *, is_refused: bool) -> Iterator[dict[str, Any]]:
+    """The pairs of some two MiB or `batch_rows` rows at a time, then the report.
 
-    is_refused: nothing more is to be stored, since an earlier file has a bad row and none may be left out;
-    what is wrong with this one is told all the same.
+    is_refused: nothing is to be stored, since an earlier file has a bad row and none may be left out; what is
+    wrong with this one is told all the same.
     """
 
     def batch(report: dict[str, Any] | None = None) -> dict[str, Any]:
-        return {"pairs": pairs, "rows": file.row_count, "bytes": file.byte_count, "report": report}
+        progress = {"rows": file.row_count, "bytes": file.byte_count, "state": file.state}
+        return {"pairs": pairs, **progress, "report": report}
 
     pairs: list[orjson.Fragment] = []
-    size, number = 0, 0
+    size = 0
     for place, rows in enumerate(file.pairs(), start=1):
         for pair in rows:
-            number += 1
-            if number > pairs_done and not (is_refused or file.is_refused):
+            if not (is_refused or file.is_refused):
                 pairs.append(orjson.Fragment(pair))
                 size += len(pair)
         if size >= BATCH_BYTES or place % batch_rows == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,26 @@ from shared.imports.pair_rows import pair_row, with_system_prompt
 
 
 class ImportedFile:
-    """Reads a file once. Equal files give equal pairs in the same order, so that reading can begin anew."""
+    """Reads a file once. Equal files give equal pairs in the same order, so reading can be taken up again.
 
-    def __init__(self, path: Path, options: ImportOptions, limits: Limits, listed_a_rule: int) -> None:
+    state: what an earlier reading of the same file had come to, as `state` told it; empty: it begins anew.
+    """
+
+    def __init__(
+        self, path: Path, options: ImportOptions, limits: Limits, listed_a_rule: int, state: dict[str, Any]
+    ) -> None:
         self._options, self._listed_a_rule = options, listed_a_rule
         self._reading = Reading(path, limits, options.mapping)
-        self._found = FileReport(path.name)
-        # No format: what only OpenAI would not take is not bad here.
+        # No format: what only OpenAI would not take is not bad here. Only validation compares rows.
         self._checker = Checker(format="", file=path.name)
-        self._left_out: Counter[LeftOut] = Counter()
-        self._bad_row_count = 0
-        self._pair_count = 0
+        self._items_done = state.get("items", 0)  # rows and findings
+        self._pair_count = state.get("pairs", 0)
+        self._bad_row_count = state.get("badRows", 0)
+        self._left_out: Counter[LeftOut] = Counter(state.get("leftOut", {}))
+        self._found = FileReport(path.name)
+        self._found.error_count = state.get("errorCount", 0)
+        self._found.findings = [Finding(**finding) for finding in state.get("findings", [])]
+        self._found.counts = Counter(state.get("counts", {}))
 
     @property
     def row_count(self) -> int:
@@ -45,13 +55,27 @@ class ImportedFile:
         return 0
 
     @property
+    def state(self) -> dict[str, Any]:
+        """What reading can be taken up from."""
+        return {
+            "items": self._items_done,
+            "pairs": self._pair_count,
+            "badRows": self._bad_row_count,
+            "leftOut": dict(self._left_out),
+            "errorCount": self._found.error_count,
+            "findings": [finding.as_dict() for finding in self._found.findings],
+            "counts": dict(self._found.counts),
+        }
+
+    @property
     def is_refused(self) -> bool:
         """Whether a row was bad and none may be left out."""
         return self._found.error_count > 0 and not self._options.skip_bad_rows
 
     def pairs(self) -> Iterator[list[bytes]]:
-        """For each row and each finding the pairs that came of it: columns of training_pairs as JSON."""
-        for item in self._reading:
+        """For each row and each finding after the state the pairs that came of it: training_pairs as JSON."""
+        for item in islice(self._reading, self._items_done, None):
+            self._items_done += 1
             if isinstance(item, Finding):
                 self._bad_row_count += item.is_error
                 self._found.add(item, self._listed_a_rule)
@@ -61,12 +85,8 @@ class ImportedFile:
 
     def report(self) -> dict[str, Any]:
         """What was found, once all is read."""
-        if self._pair_count:
-            for finding in self._checker.finish():
-                self._add(finding)
         self._found.detected, self._found.row_count = self._reading.detected, self._reading.row_count
-        self._found.stats = self._checker.stats()
-        self._found.example_count = self._found.stats.row_count
+        self._found.example_count = self._pair_count
         counted = {"pairs": self._pair_count, "badRows": self._bad_row_count, "leftOut": dict(self._left_out)}
         return self._found.as_dict() | counted
 

@@ -33,6 +33,7 @@ class Batch:
     pairs: list[dict[str, Any]]  # columns of training_pairs
     rows: int
     bytes: int
+    state: dict[str, Any]  # from which reading can be taken up behind this batch
     report: dict[str, Any] | None  # None: there is more to come of this file
 
 
@@ -76,9 +77,14 @@ class RowReader:
             self._child.kill()
         await self._child.wait()
 
-    async def read(self, path: Path, *, pairs_done: int) -> AsyncGenerator[Batch, None]:
-        """The pairs of a file after the first `pairs_done`, until its report. Raises ReaderDied."""
-        await self._send({"path": str(path), "pairs_done": pairs_done})
+    async def read(
+        self, path: Path, *, state: dict[str, Any], is_refused: bool
+    ) -> AsyncGenerator[Batch, None]:
+        """The pairs of a file until its report, from where `state` was told; none when it is refused anyhow.
+
+        Raises ReaderDied.
+        """
+        await self._send({"path": str(path), "state": state, "is_refused": is_refused})
         while True:
             batch = await self._next()
             yield batch

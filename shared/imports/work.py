@@ -1,8 +1,7 @@
 """Works through the files of an import until they are read or the time is up.
 
-Each step stores something and moves the place of reading on, at once and under a lease that is kept alive. A
-call that is killed loses the batch in its hands; the next one reads that file from its beginning and stores
-what comes after the place.
+Each step stores pairs and the place of reading behind them, at once and under a lease that is kept alive. A
+call that is killed loses the batch in its hands; the next one passes over what comes before the place.
 """
 
 from __future__ import annotations
@@ -146,14 +145,15 @@ class _Work:
         return failure_of(self.reports, self.options)
 
     async def _read_file(self, reader: RowReader, number: int) -> None:
-        done = self.claimed["pairs_done"] if number == self.claimed["files_done"] else 0
+        state = self.claimed["state"] if number == self.claimed["files_done"] else {}
+        is_refused = not self.options.skip_bad_rows and any(report["errors"] for report in self.reports)
         async with (
             self._local(self.files[number]) as path,
-            contextlib.aclosing(reader.read(path, pairs_done=done)) as batches,
+            contextlib.aclosing(reader.read(path, state=state, is_refused=is_refused)) as batches,
         ):
             async for batch in batches:
-                await self._save(number, done, batch)
-                done += len(batch.pairs)
+                await self._save(number, state.get("items", 0), batch)
+                state = batch.state
                 is_last = batch.report is not None and number + 1 == len(self.files)
                 if _now() > self.deadline and self.has_stored and not is_last:
                     raise _TimeUp
@@ -169,22 +169,23 @@ class _Work:
                 await self.storage.download_to(BUCKET, file["path"], path)
             yield path
 
-    async def _save(self, number: int, pairs_done: int, batch: Batch) -> None:
+    async def _save(self, number: int, items_done: int, batch: Batch) -> None:
         is_read = batch.report is not None
         read_files = self.files[: number + is_read]
         is_stored = await self.db.call(
             "save_import_batch",
             **self.lease,
             files_done=number,
-            pairs_done=pairs_done,
+            items_done=items_done,
             pairs=batch.pairs,
+            state=batch.state,
             rows_done=batch.rows + sum(report["stats"]["totalRows"] for report in self.reports),
             bytes_done=sum(file["byte_size"] for file in read_files) + (0 if is_read else batch.bytes),
             report=batch.report,
         )
         if not is_stored:
             raise _LeaseLost
-        self.has_stored = self.has_stored or bool(batch.pairs) or batch.report is not None
+        self.has_stored = True
         if batch.report is not None:
             self.reports.append(batch.report)
 

@@ -21,7 +21,8 @@ create table private.dataset_imports (
   rows text,
   options jsonb not null,
   files_done integer not null default 0,
-  pairs_done integer not null default 0,
+  items_done integer not null default 0,
+  state jsonb not null default '{}',
   reports jsonb not null default '[]',
   attempts integer not null default 0,
   lease_token uuid,
@@ -32,7 +33,8 @@ create table private.dataset_imports (
 comment on column private.dataset_imports.files is
   '[{path, name, byte_size, version}] in the order of reading; a path of null: `rows` is what it holds.';
 comment on column private.dataset_imports.rows is 'JSON Lines that came with the call; null: none, or done with.';
-comment on column private.dataset_imports.pairs_done is 'Pairs that are stored of the file that is being read.';
+comment on column private.dataset_imports.items_done is 'Rows and findings of the file that is being read.';
+comment on column private.dataset_imports.state is 'What was found in that file so far; its reader knows the shape.';
 comment on column private.dataset_imports.attempts is 'Calls that took it up since something was last stored.';
 revoke all on private.dataset_imports from public, anon, authenticated;
 grant select, insert, update, delete on private.dataset_imports to service_role;

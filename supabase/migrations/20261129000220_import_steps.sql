@@ -66,7 +66,7 @@ begin
 end $$;
 
 create function public.save_import_batch(
-  p_dataset_id uuid, p_lease_token uuid, p_files_done integer, p_pairs_done integer, p_pairs jsonb,
+  p_dataset_id uuid, p_lease_token uuid, p_files_done integer, p_items_done integer, p_pairs jsonb, p_state jsonb,
   p_rows_done integer, p_bytes_done bigint, p_report jsonb
 ) returns boolean language plpgsql set search_path = '' as $$
 declare
@@ -75,7 +75,7 @@ declare
 begin
   select * into work from private.dataset_imports
     where dataset_id = p_dataset_id and lease_token = p_lease_token and ended_at is null
-      and files_done = p_files_done and pairs_done = p_pairs_done
+      and files_done = p_files_done and items_done = p_items_done
     for update;
   if not found then
     return false;
@@ -96,7 +96,8 @@ begin
   get diagnostics stored = row_count;
   update private.dataset_imports set attempts = 0,
       files_done = files_done + (p_report is not null)::integer,
-      pairs_done = case when p_report is null then pairs_done + stored else 0 end,
+      items_done = case when p_report is null then (p_state ->> 'items')::integer else 0 end,
+      state = case when p_report is null then p_state else '{}' end,
       reports = case when p_report is null then reports else reports || p_report end
     where dataset_id = p_dataset_id;
   update public.training_datasets set pair_count = pair_count + stored, rows_done = p_rows_done,
@@ -104,7 +105,7 @@ begin
     where id = p_dataset_id;
   return true;
 end $$;
-comment on function public.save_import_batch(uuid, uuid, integer, integer, jsonb, integer, bigint, jsonb) is
+comment on function public.save_import_batch(uuid, uuid, integer, integer, jsonb, jsonb, integer, bigint, jsonb) is
   'False: the lease or the place was lost and nothing is stored. A report ends the file that is being read.';
 
 create function public.release_import(
@@ -151,7 +152,7 @@ declare
   dataset public.training_datasets;
 begin
   update private.dataset_imports
-    set ended_at = now(), rows = null, reports = '[]', lease_token = null, lease_expires_at = null
+    set ended_at = now(), rows = null, state = '{}', reports = '[]', lease_token = null, lease_expires_at = null
     where dataset_id = p_dataset_id and lease_token = p_lease_token and ended_at is null;
   if found and p_error is not null then
     delete from public.training_pairs where dataset_id = p_dataset_id;
@@ -175,13 +176,13 @@ comment on function public.end_import(uuid, uuid, jsonb, jsonb, jsonb) is
 
 revoke execute on function public.uploaded_files(text[]), public.create_imported_dataset(jsonb, jsonb),
   public.claim_import(uuid, integer), public.renew_import(uuid, uuid, integer),
-  public.save_import_batch(uuid, uuid, integer, integer, jsonb, integer, bigint, jsonb),
+  public.save_import_batch(uuid, uuid, integer, integer, jsonb, jsonb, integer, bigint, jsonb),
   public.release_import(uuid, uuid, integer, boolean), public.discard_import_pairs(uuid, uuid, integer),
   public.end_import(uuid, uuid, jsonb, jsonb, jsonb)
   from public, anon, authenticated;
 grant execute on function public.uploaded_files(text[]), public.create_imported_dataset(jsonb, jsonb),
   public.claim_import(uuid, integer), public.renew_import(uuid, uuid, integer),
-  public.save_import_batch(uuid, uuid, integer, integer, jsonb, integer, bigint, jsonb),
+  public.save_import_batch(uuid, uuid, integer, integer, jsonb, jsonb, integer, bigint, jsonb),
   public.release_import(uuid, uuid, integer, boolean), public.discard_import_pairs(uuid, uuid, integer),
   public.end_import(uuid, uuid, jsonb, jsonb, jsonb)
   to service_role;

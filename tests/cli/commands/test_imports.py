@@ -19,7 +19,7 @@ def test_conditions_are_numbers_where_they_read_as_one() -> None:
         "paid=true",
         "id=007",
         "note=a=b",
-        "at>=2026-11-29",
+        "at>=2026-11",
     ]
     assert parse_conditions(given) == {
         "lang": ["en", "de"],
