@@ -18,7 +18,7 @@ from cli.backend.live import follow
 from cli.backend.lookup import Project, project_id
 from cli.command import command
 from cli.commands.dataset_files import Mapping, parse_mapping
-from cli.commands.datasets import Format
+from cli.commands.dataset_generation import Format
 from cli.commands.documents import storage_name
 from cli.exits import CliError, ExitCode
 from cli.screen.bars import Bar, import_bar

@@ -6,6 +6,7 @@ that row, and by the sweep, it reads, checks and stores until all is read or its
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -107,8 +108,9 @@ async def _work(request: ImportDataset, context: Context) -> Row:
     if request.dataset_id is None:
         raise InvalidRequest("Give datasetId.")
 
-    async def validation(dataset: Row) -> dict[str, Any]:
-        result = await validated(ValidateDataset(dataset_id=dataset["id"]), dataset, context.services)
+    async def validation(dataset: Row, pages: AsyncIterator[list[Row]] | None) -> dict[str, Any]:
+        request = ValidateDataset(dataset_id=dataset["id"])
+        result = await validated(request, dataset, context.services, pages)
         return result.model_dump(mode="json", by_alias=True)
 
     return await work_on_import(context.service_db, context.storage, request.dataset_id, validation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, suppress
 from uuid import UUID
 
@@ -58,10 +58,16 @@ async def handle(request: ValidateDataset, context: Context) -> ValidationResult
     return await validated(request, dataset, context.services)
 
 
-async def validated(request: ValidateDataset, dataset: Row, services: Services) -> ValidationResult:
+async def validated(
+    request: ValidateDataset,
+    dataset: Row,
+    services: Services,
+    pages: AsyncIterator[list[Row]] | None = None,
+) -> ValidationResult:
     """The same for a dataset that the caller may validate: memory holds a page of it at a time.
 
-    Raises InvalidRequest when the base model's tokenizer is not here or cannot be used.
+    pages: all its rows of `training_pairs`, in order, from who stores them; None: they are fetched. Raises
+    InvalidRequest when the base model's tokenizer is not here or cannot be used.
     """
     with ExitStack() as open_things:
         tokenizer = seen = None
@@ -76,7 +82,7 @@ async def validated(request: ValidateDataset, dataset: Row, services: Services) 
         overlap = open_things.enter_context(Overlap())
         validation = Validation(dataset["format"], overlap, seen)
         try:
-            await _look_at_all(validation, dataset, services)
+            await _look_at_all(validation, dataset, services, pages)
         except BaseException:
             with suppress(FineFlowError):
                 await _tell(services, dataset, validation_percent=None)
@@ -89,12 +95,14 @@ async def validated(request: ValidateDataset, dataset: Row, services: Services) 
     return result
 
 
-async def _look_at_all(validation: Validation, dataset: Row, services: Services) -> None:
+async def _look_at_all(
+    validation: Validation, dataset: Row, services: Services, pages: AsyncIterator[list[Row]] | None
+) -> None:
     dataset_id, told_at = UUID(dataset["id"]), time.monotonic()
-    async for rows in pair_pages(services.db, dataset_id):
+    async for rows in pages or pair_pages(services.db, dataset_id):
         measured = await remeasured(services.db, dataset_id, rows)
         await asyncio.to_thread(_look_at, validation, measured)
-        if time.monotonic() - told_at > _TOLD_EVERY_SECONDS:
+        if pages is None and time.monotonic() - told_at > _TOLD_EVERY_SECONDS:
             told_at = time.monotonic()
             share = validation.pair_count / max(dataset["pair_count"], validation.pair_count)
             await _tell(services, dataset, validation_percent=int(99 * share))

@@ -52,7 +52,7 @@ class ImportedFile:
     @property
     def byte_count(self) -> int:
         """About how far into the file that is."""
-        return 0
+        return self._reading.byte_count
 
     @property
     def state(self) -> dict[str, Any]:

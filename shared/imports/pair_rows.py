@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+from uuid import uuid4
 
 from shared.datasets.examples import Example
 from shared.datasets.model import Message, plain
@@ -25,6 +26,7 @@ def with_system_prompt(example: Example, system_prompt: str | None) -> Example:
 def pair_row(example: Example) -> dict[str, Any]:
     """The columns that are not null. Raises NotRead for what they cannot hold."""
     row = {
+        "id": str(uuid4()),
         "kind": "sft",
         "token_count": token_count(example.messages),
         "source_line": example.line,

@@ -19,6 +19,7 @@ from shared.errors import CallerError, NotFound, ServiceUnavailable
 from shared.imports.options import ImportOptions
 from shared.imports.process import BATCH_ROWS, Batch, ReaderDied, RowReader
 from shared.imports.report import Failure, failure_of, import_report, listed_a_rule
+from shared.imports.stream import Pages, Validating
 from shared.log import logger
 from shared.storage import Storage
 
@@ -31,7 +32,7 @@ _MAX_ATTEMPTS = 4  # calls in a row that stored nothing
 _DISCARDED_AT_ONCE = 20_000
 _readers = asyncio.Semaphore(2)  # in this process; an import that finds no place is left to the schedule
 
-Validate = Callable[[Row], Awaitable[dict[str, Any]]]
+Validate = Callable[[Row, Pages | None], Awaitable[dict[str, Any]]]
 _log = logger("imports")
 
 
@@ -54,8 +55,9 @@ async def work_on_import(
 ) -> Row:
     """The dataset's row afterwards: ready, failed without a pair, or still generating.
 
-    validate: what validate-dataset answers for the dataset of this row. After `budget_seconds`, and once
-    something was stored, another call is asked for to go on. Raises ServiceUnavailable and NotFound.
+    validate: what validate-dataset answers for the dataset of this row, whose pairs come in these pages;
+    None: it has to fetch them. After `budget_seconds`, and once something was stored, another call is asked
+    for to go on. Raises ServiceUnavailable and NotFound.
     """
     if not _readers.locked():
         async with _readers:
@@ -90,11 +92,12 @@ class _Work:
         self.deadline = _now() + budget_seconds
         self.batch_rows = batch_rows
         self.has_stored = False
+        self.validating: Validating | None = None  # None: a part of the pairs is not seen here
 
     async def run(self) -> None:
         """Reads on and ends the import, or hands it back."""
         try:
-            async with self._kept_lease():
+            async with self._kept_lease(), self._seen_whole():
                 failure = self._problem() or await self._read_files()
                 await (self._fail(failure) if failure else self._succeed())
         except _LeaseLost:
@@ -186,19 +189,41 @@ class _Work:
         if not is_stored:
             raise _LeaseLost
         self.has_stored = True
+        if self.validating is not None:
+            await self.validating.add(batch.pairs)
         if batch.report is not None:
             self.reports.append(batch.report)
 
     async def _succeed(self) -> None:
+        try:
+            if self.validating is not None:
+                validation = await self.validating.result()
+            else:
+                validation = await self.validate(await self._dataset(), None)
+        except CallerError as error:
+            _log.warning("imported, but not validated", dataset=self.lease["dataset_id"], error=error.message)
+            await self._end()
+        else:
+            await self._end(validation=validation)
+
+    async def _dataset(self) -> Row:
         dataset = await self.db.find("training_datasets", id=self.lease["dataset_id"])
         if dataset is None:
-            return  # deleted meanwhile, and its pairs with it
+            raise _LeaseLost  # it was deleted, and its pairs with it
+        return dataset
+
+    @contextlib.asynccontextmanager
+    async def _seen_whole(self) -> AsyncIterator[None]:
+        """Pairs are validated while they are stored, where none was stored by an earlier call."""
+        if self.claimed["files_done"] or self.claimed["items_done"]:
+            yield
+            return
+        dataset = await self._dataset()
+        self.validating = Validating(lambda pages: self.validate(dataset, pages))
         try:
-            validation = await self.validate(dataset)
-        except CallerError as error:
-            _log.warning("imported, but not validated", dataset=dataset["id"], error=error.message)
-            validation = None
-        await self._end(validation=validation)
+            yield
+        finally:
+            await self.validating.cancel()
 
     async def _fail(self, failure: Failure) -> None:
         while await self.db.call("discard_import_pairs", **self.lease, limit=_DISCARDED_AT_ONCE):

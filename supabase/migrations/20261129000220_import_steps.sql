@@ -80,18 +80,19 @@ begin
   if not found then
     return false;
   end if;
-  insert into public.training_pairs (dataset_id, project_id, ordinal, kind, messages, system_message, user_message,
-      assistant_message, rejected_message, is_desirable, tools, metadata, token_count, rating, is_gold_star,
-      source_name, source_line, split)
-    select p_dataset_id, work.project_id, d.pair_count + p.place, p.kind, p.messages, p.system_message, p.user_message,
-      p.assistant_message, p.rejected_message, p.is_desirable, p.tools, coalesce(p.metadata, '{}'), p.token_count,
-      p.rating, coalesce(p.is_gold_star, false), work.files -> p_files_done ->> 'name', p.source_line,
-      p.split
-    from public.training_datasets d, rows from (jsonb_to_recordset(p_pairs) as (kind text, messages jsonb,
+  insert into public.training_pairs (id, dataset_id, project_id, ordinal, kind, messages, system_message, user_message,
+      assistant_message, rejected_message, is_desirable, tools, metadata, token_count, rating, is_gold_star, split,
+      source_name, source_line)
+    select p.id, p_dataset_id, work.project_id, d.pair_count + p.place, p.kind, p.messages, p.system_message,
+      p.user_message, p.assistant_message, p.rejected_message, p.is_desirable, p.tools, coalesce(p.metadata, '{}'),
+      p.token_count, p.rating, coalesce(p.is_gold_star, false), p.split,
+      work.files -> p_files_done ->> 'name', p.source_line
+    from public.training_datasets d, rows from (jsonb_to_recordset(p_pairs) as (id uuid, kind text, messages jsonb,
       system_message text, user_message text, assistant_message text, rejected_message text, is_desirable boolean,
-      tools jsonb, metadata jsonb, token_count integer, rating smallint, is_gold_star boolean, source_line integer, split text))
-      with ordinality as p (kind, messages, system_message, user_message, assistant_message, rejected_message,
-      is_desirable, tools, metadata, token_count, rating, is_gold_star, source_line, split, place)
+      tools jsonb, metadata jsonb, token_count integer, rating smallint, is_gold_star boolean, split text,
+      source_line integer))
+      with ordinality as p (id, kind, messages, system_message, user_message, assistant_message, rejected_message,
+      is_desirable, tools, metadata, token_count, rating, is_gold_star, split, source_line, place)
     where d.id = p_dataset_id;
   get diagnostics stored = row_count;
   update private.dataset_imports set attempts = 0,

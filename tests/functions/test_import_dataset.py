@@ -137,6 +137,9 @@ async def test_several_files_of_several_formats_become_one_dataset(world: World)
     assert [row[12] for row in found] == counted
     assert dataset["stats"]["total_tokens"] == sum(counted)
     assert (dataset["stats"]["total_pairs"], dataset["stats"]["valid_pairs"]) == (13, 13)
+    validated = (await world.call("validate-dataset", {"datasetId": dataset["id"]})).json()
+    assert dataset["validation"] | {"checkedAt": None} == validated | {"checkedAt": None}
+    assert validated["stats"]["kinds"] == {"sft": 11, "preference": 1, "kto": 1}
     report = dataset["import_report"]
     assert [file["format"] for file in report["files"]] == ["openai", "question_answer", "dpo", "kto"]
     assert report["files"][0]["evidence"] == "messages in 10 of the first 10 rows"
@@ -346,8 +349,8 @@ async def service(world: World, kind: type[Database] = Database) -> AsyncIterato
         yield kind(world.stack.url, **connection), Storage(world.stack.url, **connection)
 
 
-async def no_validation(_: dict[str, Any]) -> dict[str, Any]:
-    return {"valid": True}
+async def no_validation(_: dict[str, Any], pages: AsyncIterator[Any] | None) -> dict[str, Any]:
+    return {"pages": None if pages is None else [len(page) async for page in pages]}
 
 
 def end_lease(world: World, dataset: UUID) -> None:
