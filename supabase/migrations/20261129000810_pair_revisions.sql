@@ -11,7 +11,8 @@ create table public.pair_revisions (
   revision integer not null check (revision >= 1),
   batch_id uuid not null,
   action text not null
-    check (action in ('edit', 'approve', 'reject', 'reset', 'gold_star', 'rate', 'delete', 'restore', 'undo')),
+    check (action in ('edit', 'approve', 'reject', 'reset', 'gold_star', 'no_gold_star', 'rate', 'delete', 'restore',
+      'undo')),
   before jsonb,
   after jsonb,
   undoes bigint references public.pair_revisions (id) on delete cascade,

@@ -16,7 +16,7 @@ begin
     perform private.refuse(404, 'dataset_not_found', 'There is no such dataset.');
   end if;
   if dataset.project_id not in (select private.my_projects('editor')) then
-    raise insufficient_privilege using message = 'Only editors of the project review its pairs.';
+    perform private.refuse(403, 'forbidden', 'Reviewing needs the role editor in the project.');
   end if;
   select * into dataset from public.training_datasets where id = p_dataset_id for no key update;
   if dataset.status not in ('draft', 'ready', 'failed') then

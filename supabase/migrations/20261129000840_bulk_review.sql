@@ -35,37 +35,34 @@ language sql stable set search_path = '' as $$
 $$;
 
 -- The one column that an action sets, and to what; null: the whole row goes or comes.
-create function private.action_sets(p_action text, p_value jsonb) returns jsonb
+create function private.action_sets(p_action text, p_rating integer) returns jsonb
 language plpgsql immutable set search_path = '' as $$
 begin
   case p_action
     when 'approve' then return '{"review_status": "approved"}';
     when 'reject' then return '{"review_status": "rejected"}';
     when 'reset' then return '{"review_status": "pending"}';
-    when 'gold_star' then
-      if coalesce(p_value, 'true') not in ('true', 'false') then
-        perform private.refuse(422, 'invalid_value', 'A gold star is true or false.');
-      end if;
-      return jsonb_build_object('is_gold_star', coalesce(p_value, 'true'));
+    when 'gold_star' then return '{"is_gold_star": true}';
+    when 'no_gold_star' then return '{"is_gold_star": false}';
     when 'rate' then
-      if p_value not in ('1', '2', '3', '4', '5', 'null') then
-        perform private.refuse(422, 'invalid_value', 'A rating is 1 to 5, or null to take it away.');
+      if p_rating not between 1 and 5 then
+        perform private.refuse(422, 'invalid_rating', 'A rating is 1 to 5, or null to take it away.');
       end if;
-      return jsonb_build_object('rating', coalesce(p_value, 'null'));
+      return jsonb_build_object('rating', p_rating);
     when 'delete', 'restore' then return null;
     else
       perform private.refuse(422, 'invalid_action',
-        'An action is approve, reject, reset, gold_star, rate, delete or restore.');
+        'An action is approve, reject, reset, gold_star, no_gold_star, rate, delete or restore.');
   end case;
 end $$;
 
 -- The column of an action as it is now; of delete the whole row.
 create function private.before_action(pair public.training_pairs, p_action text) returns jsonb
 language sql immutable set search_path = '' as $$
-  select case p_action
-    when 'delete' then to_jsonb(pair)
-    when 'gold_star' then jsonb_build_object('is_gold_star', pair.is_gold_star)
-    when 'rate' then jsonb_build_object('rating', pair.rating)
+  select case
+    when p_action = 'delete' then to_jsonb(pair)
+    when p_action = 'rate' then jsonb_build_object('rating', pair.rating)
+    when p_action in ('gold_star', 'no_gold_star') then jsonb_build_object('is_gold_star', pair.is_gold_star)
     else jsonb_build_object('review_status', pair.review_status) end
 $$;
 
@@ -90,13 +87,14 @@ begin
     where p.dataset_id = p_dataset_id and p.id in (select unnest(p_pair_ids)));
 end $$;
 
-create function private.review_pairs(p_dataset_id uuid, p_action text, p_pair_ids uuid[], p_filter jsonb, p_value jsonb)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+create function private.review_pairs(
+  p_dataset_id uuid, p_action text, p_pair_ids uuid[], p_filter jsonb, p_rating integer
+) returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
   -- A hosted project ends the statement of a user after eight seconds.
   most constant integer := 10000;
   dataset public.training_datasets := private.dataset_under_review(p_dataset_id);
-  sets jsonb := private.action_sets(p_action, p_value);
+  sets jsonb := private.action_sets(p_action, p_rating);
   meant uuid[] := private.meant_pairs(p_dataset_id, p_action, p_pair_ids, p_filter);
   batch uuid := gen_random_uuid();
   due integer := cardinality(meant);
@@ -129,14 +127,14 @@ end $$;
 
 create function public.review_pairs(
   p_dataset_id uuid, p_action text, p_pair_ids uuid[] default null, p_filter jsonb default null,
-  p_value jsonb default null
+  p_rating integer default null
 ) returns jsonb language sql set search_path = '' as $$
-  select private.review_pairs(p_dataset_id, p_action, p_pair_ids, p_filter, p_value)
+  select private.review_pairs(p_dataset_id, p_action, p_pair_ids, p_filter, p_rating)
 $$;
-comment on function public.review_pairs(uuid, text, uuid[], jsonb, jsonb) is
-  'For editors: approve, reject, reset (to pending), gold_star (true or false), rate (1-5 or null), delete or restore'
-  ' pairs by their ids or a filter. {batch_id, matched, changed, remaining}: at most 10,000 pairs change in a call, and'
+comment on function public.review_pairs(uuid, text, uuid[], jsonb, integer) is
+  'For editors: approve, reject, reset (to pending), gold_star, no_gold_star, rate (p_rating 1-5, or null), delete or'
+  ' restore pairs by their ids or a filter. {batch_id, matched, changed, remaining}: at most 10,000 pairs change in a call, and'
   ' so many remain to be changed by calling it again.';
-revoke execute on function public.review_pairs(uuid, text, uuid[], jsonb, jsonb) from public, anon;
-grant execute on function public.review_pairs(uuid, text, uuid[], jsonb, jsonb),
-  private.review_pairs(uuid, text, uuid[], jsonb, jsonb) to authenticated;
+revoke execute on function public.review_pairs(uuid, text, uuid[], jsonb, integer) from public, anon;
+grant execute on function public.review_pairs(uuid, text, uuid[], jsonb, integer),
+  private.review_pairs(uuid, text, uuid[], jsonb, integer) to authenticated;

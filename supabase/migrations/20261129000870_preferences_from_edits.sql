@@ -44,7 +44,7 @@ begin
   if not found then
     perform private.refuse(404, 'dataset_not_found', 'There is no such dataset.');
   elsif origin.project_id not in (select private.my_projects('editor')) then
-    raise insufficient_privilege using message = 'Only editors of the project make datasets.';
+    perform private.refuse(403, 'forbidden', 'Making a dataset needs the role editor in the project.');
   elsif coalesce(length(trim(p_name)) not between 1 and 120, true) then
     perform private.refuse(422, 'invalid_request', 'A name has 1 to 120 characters.');
   end if;

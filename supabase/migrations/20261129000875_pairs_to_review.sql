@@ -43,3 +43,22 @@ comment on column public.pairs_to_review.risk_score is
   'The higher, the likelier wrong: 0 to 13. Comparable within a dataset.';
 revoke all on public.pairs_to_review from anon, authenticated, service_role;
 grant select on public.pairs_to_review to authenticated, service_role;
+
+-- A page of them, by the same filter as review_pairs, in their order.
+create function private.riskiest_pairs(p_dataset_id uuid, p_filter jsonb, p_limit integer, p_offset integer)
+returns setof public.pairs_to_review language sql stable security definer set search_path = '' as $$
+  select v.* from public.pairs_to_review v
+  where v.dataset_id = p_dataset_id and v.project_id in (select private.my_projects())
+    and (p_filter = '{}' or v.id in (select private.filtered_pairs(p_dataset_id, private.checked_filter(p_filter))))
+  order by v.is_pending desc, v.risk_score desc, v.id limit least(p_limit, 1000) offset p_offset
+$$;
+create function public.riskiest_pairs(
+  p_dataset_id uuid, p_filter jsonb default '{}', p_limit integer default 20, p_offset integer default 0
+) returns setof public.pairs_to_review language sql stable set search_path = '' as $$
+  select * from private.riskiest_pairs(p_dataset_id, p_filter, p_limit, p_offset)
+$$;
+comment on function public.riskiest_pairs(uuid, jsonb, integer, integer) is
+  'For members: pairs of a dataset by the filter of review_pairs, those to be reviewed first, the riskiest before all.';
+revoke execute on function public.riskiest_pairs(uuid, jsonb, integer, integer) from public, anon;
+grant execute on function public.riskiest_pairs(uuid, jsonb, integer, integer),
+  private.riskiest_pairs(uuid, jsonb, integer, integer) to authenticated;

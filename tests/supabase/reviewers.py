@@ -118,7 +118,7 @@ class Reviewers:
     def call(self, function: str, actor: str = "editor", **parameters: Any) -> Any:
         """What a function answers; parameters are named p_<name>."""
         named = {
-            f"p_{name}": Jsonb(value) if name in ("changes", "filter", "value") else value
+            f"p_{name}": Jsonb(value) if name in ("changes", "filter") else value
             for name, value in parameters.items()
         }
         marks = ", ".join(f"{name} => %({name})s" for name in named)

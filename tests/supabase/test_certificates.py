@@ -210,7 +210,7 @@ def test_a_pair_that_had_to_be_mended_was_a_bad_one(desk: Reviewers) -> None:
     desk.review("delete", deleted)
     desk.review("restore", deleted)
     desk.review("approve", deleted)
-    desk.review("rate", rejected, value=1)
+    desk.review("rate", rejected, rating=1)
     desk.review("reject", filter={"min_rating": 1})
     answer = inspection.ask()
     assert (answer["bad"], answer["reviewed"]) == (3, 3)
@@ -225,7 +225,7 @@ def test_a_certificate_is_of_these_pairs_and_no_others(desk: Reviewers, step: st
     inspection = Inspection(desk, 40, 0)
     granted = inspection.decided()
     assert granted["state"] == "granted"
-    desk.review("rate", filter={}, value=5)
+    desk.review("rate", filter={}, rating=5)
     desk.review("reset", filter={})
     assert inspection.ask()["certified_at"] == granted["certified_at"], "the pairs are the same"
     pair = next(iter(desk.state()))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from psycopg.types.json import Jsonb
 
-from tests.supabase.reviewers import Connection, Reviewers
+from tests.supabase.reviewers import Connection, Reviewers, refused
 
 
 def test_the_riskiest_come_first_each_with_its_reasons(database: Connection) -> None:
@@ -37,6 +38,29 @@ def test_the_riskiest_come_first_each_with_its_reasons(database: Connection) -> 
     first = [row["risk_reasons"][0] for row in rows if row["risk_reasons"]][:4]
     assert first == ["unsupported", "unsupported", "near_duplicate", "judge_disagrees"]
     assert [row["risk_reasons"] for row in rows[7:-1]] == [[]] * 30
+
+
+def test_a_page_of_them_by_the_filter_of_the_bulk_actions(database: Connection) -> None:
+    desk = Reviewers(database)
+    bad = [desk.add(grounding_score=n / 10, split="test") for n in range(3)]
+    desk.add(grounding_score=0.0)
+
+    def page(condition: dict[str, object], limit: int, offset: int) -> list[object]:
+        with desk.acting("viewer"):
+            rows = desk.rows(
+                "select id from public.riskiest_pairs(%s, %s, %s, %s)",
+                desk.dataset,
+                Jsonb(condition),
+                limit,
+                offset,
+            )
+        return [row["id"] for row in rows]
+
+    assert page({"split": "test"}, 2, 0) == bad[:2]
+    assert page({"split": "test"}, 2, 2) == bad[2:]
+    assert len(page({}, 10, 0)) == 4
+    with refused("invalid_filter", 422):
+        page({"colour": "red"}, 1, 0)
 
 
 @pytest.mark.parametrize("answers", [["Yes."], ["Yes."] * 9, ["Yes."] * 9 + ["No, it is not."]])

@@ -47,6 +47,9 @@ def test_editors_review_and_nobody_else(desk: Reviewers, actor: str) -> None:
             code = "pair_not_found" if "pair_id" in parameters else "dataset_not_found"
             with refused(code, 404):
                 desk.call(function, actor, **parameters)
+        elif actor == "viewer":
+            with refused("forbidden", 403):
+                desk.call(function, actor, **parameters)
         else:
             with refused("42501"):
                 desk.call(function, actor, **parameters)
@@ -75,6 +78,9 @@ def test_members_read_what_was_done(desk: Reviewers, actor: str) -> None:
         with desk.acting(actor):
             assert desk.one(query, desk.project) == (0 if actor == "stranger" else 1), source
     if actor not in ("anonymous", "service"):
+        with desk.acting(actor):
+            page = desk.rows("select * from public.riskiest_pairs(%s)", desk.dataset)
+        assert len(page) == (0 if actor == "stranger" else 1)
         standing = desk.call("certificate_standing", actor, dataset_id=desk.dataset)
         assert (standing is None) == (actor == "stranger")
 
@@ -220,7 +226,7 @@ def test_pairs_stay_as_they_are_while_they_are_used(desk: Reviewers, status: str
         desk.rows(
             "update training_datasets set status = %s where id = %s returning id", open_again, desk.dataset
         )
-        assert desk.review("rate", pair, value=3)["matched"] == 1
+        assert desk.review("rate", pair, rating=3)["matched"] == 1
 
 
 def test_bulk_by_ids_changes_these_and_says_how_many(desk: Reviewers) -> None:
@@ -230,12 +236,12 @@ def test_bulk_by_ids_changes_these_and_says_how_many(desk: Reviewers) -> None:
     assert (answer["matched"], answer["changed"], answer["remaining"]) == (2, 1, 0)
     assert desk.review("approve", first, second)["batch_id"] is None
     desk.review("gold_star", first)
-    desk.review("rate", first, second, value=5)
+    desk.review("rate", first, second, rating=5)
     row = desk.pair(first)
     assert row
     assert (row["review_status"], row["is_gold_star"], row["rating"]) == ("approved", True, 5)
-    desk.review("gold_star", first, value=False)
-    desk.review("rate", first, value=None)
+    desk.review("no_gold_star", first)
+    desk.review("rate", first)
     desk.review("reset", first)
     row = desk.pair(first)
     assert row
@@ -299,13 +305,12 @@ def test_a_misspelt_condition_changes_nothing(desk: Reviewers, more: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("action", "value", "code"),
-    [("rate", 6, "invalid_value"), ("rate", "5", "invalid_value"), ("gold_star", 1, "invalid_value"),
-     ("publish", None, "invalid_action")],
-)  # fmt: skip
-def test_hostile_actions_are_refused(desk: Reviewers, action: str, value: Any, code: str) -> None:
+    ("action", "rating", "code"),
+    [("rate", 6, "invalid_rating"), ("rate", 0, "invalid_rating"), ("publish", None, "invalid_action")],
+)
+def test_hostile_actions_are_refused(desk: Reviewers, action: str, rating: int | None, code: str) -> None:
     with refused(code, 422):
-        desk.review(action, desk.add(), value=value)
+        desk.review(action, desk.add(), rating=rating)
 
 
 def test_the_dataset_counts_its_pairs_and_forgets_what_was_said_of_others(desk: Reviewers) -> None:
@@ -387,7 +392,7 @@ def test_a_place_that_was_taken_meanwhile_stays_taken(desk: Reviewers) -> None:
 ACTIONS = st.one_of(
     st.tuples(st.just("edit"), st.integers(0, 3), st.sampled_from(["At one.", "At two.", "Never 7."])),
     st.tuples(
-        st.sampled_from(["approve", "reject", "reset", "gold_star", "delete", "restore"]),
+        st.sampled_from(["approve", "reject", "reset", "gold_star", "no_gold_star", "delete", "restore"]),
         st.sets(st.integers(0, 3), min_size=1),
         st.none(),
     ),
@@ -438,8 +443,7 @@ def act(desk: Reviewers, pairs: list[UUID], action: str, which: Any, value: Any)
     elif action == "undo":
         undo(desk, pairs[which])
     else:
-        more = {} if value is None else {"value": value}
-        desk.review(action, *(pairs[place] for place in which), **more)
+        desk.review(action, *(pairs[place] for place in which), rating=value)
 
 
 def undo(desk: Reviewers, pair: UUID) -> bool:

@@ -64,6 +64,7 @@ FUNCTIONS_OF_USERS = {
     "reached_models",
     "restore_document",
     "review_pairs",
+    "riskiest_pairs",
     "similar_pairs",
     "undo_review",
     "withdraw_document",
