@@ -34,6 +34,8 @@ from cli.commands import (
 )
 from cli.demo import command as demo
 from cli.exits import CliError, ExitCode, Interrupted
+from cli.review import commands as review
+from cli.review import pairs
 from cli.screen.output import notes, show_error
 
 EXIT_TABLE = "Exit codes: 0 done, 1 failed, 2 wrong input, 3 no stack, 4 not allowed, 130 interrupted."
@@ -53,10 +55,12 @@ app.add_typer(documents.app, name="docs")
 datasets.app.registered_commands.extend(dataset_generation.app.registered_commands)
 datasets.app.registered_commands.extend(dataset_export.app.registered_commands)
 datasets.app.registered_commands.extend(dataset_files.app.registered_commands)
+datasets.app.registered_commands.extend(review.app.registered_commands)
 datasets.app.registered_commands.extend(splits.app.registered_commands)
 datasets.app.registered_commands.extend(imports.app.registered_commands)
 datasets.app.registered_commands.extend(xray.app.registered_commands)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(pairs.app, name="pairs")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

@@ -74,7 +74,8 @@ def _from_postgrest(error: BaseException) -> CliError | None:
     if code in ("PGRST301", "PGRST303"):
         return _refused("The session is no longer valid.", "token_expired", 401)
     message = error.message or "The database refused the request."
-    return CliError(message, hint=error.hint, code=code, exit_code=ExitCode.USAGE, details=error.details)
+    exit_code = ExitCode.FORBIDDEN if code == "forbidden" else ExitCode.USAGE
+    return CliError(message, hint=error.hint, code=code, exit_code=exit_code, details=error.details)
 
 
 def _from_auth(error: BaseException) -> CliError | None:
