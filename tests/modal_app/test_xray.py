@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from modal_app import hardware
 from modal_app.data import TrainingRows, read_messages, tokenise
+from modal_app.session.directory import RunDirectory
 from modal_app.tiny import tiny_base
 from shared.datasets.base_tokenizer import BaseTokenizer
 from shared.datasets.examples import Example
@@ -171,3 +173,44 @@ def test_tokens_that_only_the_configuration_names_get_the_same_ids(data_dir: Pat
         assert ours.eos_id == theirs.eos_token_id
         whole = theirs.apply_chat_template(talk, tokenize=True, return_dict=True)["input_ids"]
         assert ours.row(talk).ids == whole[:-1]  # without the line break after the end of the turn
+
+
+def _write_batches(run_dir: Path, target: Path) -> None:
+    """What TRL hands to the model in an epoch: the labels of each row, without padding."""
+    from transformers import TrainerCallback
+
+    from modal_app.base import load
+    from modal_app.sft import build_trainer
+
+    spec = RunDirectory(run_dir).spec()
+    base = load(spec.base_model, None, dtype=hardware.weights_dtype(spec.method))
+    data = tokenise(
+        read_messages(run_dir / "train.jsonl"),
+        base.tokenizer,
+        max_length_tokens=LIMIT_TOKENS,
+        stop_ids=base.stop_ids,
+    )
+    trainer = build_trainer(spec, base, data, run_dir / "checkpoints", TrainerCallback())
+    rows = []
+    for batch in trainer.get_train_dataloader():
+        for labels, is_read in zip(batch["labels"], batch["attention_mask"], strict=True):
+            rows.append(labels[is_read.bool()].tolist())
+    target.write_text(json.dumps(rows))
+
+
+def test_the_model_is_given_the_labels_of_the_xray(
+    libraries: ForkServerContext, new_run: Callable[..., Path], data_dir: Path, tmp_path: Path
+) -> None:
+    run_dir = new_run([("Where?", "There.")], packing=False, batch_size=4)
+    rows = [row for kind in FILES.values() for row in kind if "messages" in row]
+    (run_dir / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    process = libraries.Process(target=_write_batches, args=(run_dir, tmp_path / "batches.json"))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    examples = [row for row in read_examples(run_dir / "train.jsonl") if isinstance(row, Example)]
+    with BaseTokenizer(tiny_base(data_dir)) as ours:
+        seen = list(xray(examples, ours, limit=LIMIT_TOKENS, rows_in_full=len(rows)))
+    used = [list(row.labels) for row in seen if row.is_used]
+    assert len(used) == len(rows) - 2
+    assert sorted(json.loads((tmp_path / "batches.json").read_text())) == sorted(used)
