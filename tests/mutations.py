@@ -116,6 +116,31 @@ MUTATIONS = (
         ),
         (f"{_JOBS}::test_reports_are_stored_once_and_a_second_trainer_is_told_to_stop",),
     ),
+    Mutation(
+        "recall: rows of a document that was just withdrawn are given away",
+        (
+            (
+                "supabase/migrations/20261129000530_trained_documents.sql",
+                "where d.id = k::uuid and d.status <> 'withdrawn'",
+                "where d.id = k::uuid",
+            ),
+        ),
+        ("tests/functions/test_recall.py::test_what_a_trainer_fetches_is_what_it_was_given",),
+    ),
+    Mutation(
+        "the queue of documents: chunks of a project are placed two at a time",
+        (
+            (
+                "supabase/migrations/20261129000520_near_duplicate_chunks.sql",
+                "select pg_advisory_xact_lock(hashtextextended('chunks of ' || p_project_id, 0))",
+                "select 1",
+            ),
+        ),
+        (
+            "tests/functions/test_near_duplicates.py"
+            "::test_of_documents_that_come_at_once_the_second_waits_and_sees_the_first",
+        ),
+    ),
 )
 
 

@@ -6,11 +6,12 @@ import hashlib
 import json
 import random
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from devstack.up import Stack
@@ -21,6 +22,7 @@ from tests.functions.world import World, make_world
 from tests.shared.datasets.planted import edited, sentence
 
 LEAST = 0.8
+SAVE = "select public.save_compared_chunks(%s, %s, 'h', %s, %s::real)"
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,8 @@ def claim(world: World, project: str) -> tuple[UUID, UUID]:
     return document, lease
 
 
-def save(world: World, project: str, texts: list[str], claimed: tuple[UUID, UUID] | None = None) -> UUID:
-    """A document of these chunks, as process-document saves it."""
-    document, lease = claimed or claim(world, project)
+def chunk_rows(project: str, texts: list[str]) -> str:
+    """These chunks as process-document hands them to the database."""
     rows = [
         {
             "ordinal": ordinal,
@@ -69,14 +70,13 @@ def save(world: World, project: str, texts: list[str], claimed: tuple[UUID, UUID
             zip(texts, sketches(texts, UUID(project).bytes), strict=True)
         )
     ]
-    saved = world.rows(
-        "select public.save_compared_chunks(%s, %s, 'h', %s, %s::real)",
-        document,
-        lease,
-        json.dumps(rows),
-        LEAST,
-    )
-    assert saved == [(True,)]
+    return json.dumps(rows)
+
+
+def save(world: World, project: str, texts: list[str], claimed: tuple[UUID, UUID] | None = None) -> UUID:
+    """A document of these chunks."""
+    document, lease = claimed or claim(world, project)
+    assert world.rows(SAVE, document, lease, chunk_rows(project, texts), LEAST) == [(True,)]
     return document
 
 
@@ -158,20 +158,19 @@ def test_a_document_that_is_cut_anew_stays_the_original(world: World, project: s
     assert marks(world, second)[0][:3] == (True, first, 1)
 
 
-def test_documents_that_come_at_once_do_not_mark_each_other(world: World, project: str) -> None:
-    rng = random.Random(5)
-    shared = [sentence(rng, 80) for _ in range(20)]
-    texts = [[" ".join(edited(rng, words, 1)) for words in shared] for _ in range(6)]
-    with ThreadPoolExecutor(6) as pool:
-        documents = list(pool.map(lambda chunks: save(world, project, chunks), texts))
-    kept = [[not mark[0] for mark in marks(world, document)] for document in documents]
-    assert [sum(column) for column in zip(*kept, strict=True)] == [1] * 20
-    loops = world.rows(
-        "select count(*) from public.chunks k join public.chunks o on o.id = k.duplicate_of"
-        " where k.project_id = %s and o.is_duplicate",
-        project,
-    )
-    assert loops == [(0,)]
+def test_of_documents_that_come_at_once_the_second_waits_and_sees_the_first(
+    world: World, project: str
+) -> None:
+    text = " ".join(sentence(random.Random(5), 80))
+    (first, lease), other = claim(world, project), claim(world, project)
+    with psycopg.connect(world.stack.database_url) as database, ThreadPoolExecutor(1) as pool:
+        database.execute(SAVE, [first, lease, chunk_rows(project, [text]), LEAST])
+        second = pool.submit(save, world, project, [text], other)
+        done, _ = wait([second], timeout=0.5)
+        assert not done, "it did not wait for the transaction before it"
+        database.commit()
+        assert marks(world, second.result(timeout=20)) == [(True, first, 0, 1.0)]
+    assert marks(world, first) == [(False, None, None, None)]
 
 
 def test_another_project_is_not_looked_at(world: World, project: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -356,6 +357,25 @@ async def test_what_a_trainer_fetches_is_what_it_was_given(house: House) -> None
     with pytest.raises(psycopg.errors.RaiseException, match="withdrawn while"):
         house.world.rows(fetch, job, json.dumps({document: pairs}))
     assert house.given(job) == {other}
+
+
+async def test_a_withdrawal_waits_for_what_is_being_given_away_and_tells_it(house: House) -> None:
+    document = await house.document(
+        "raced.md", "# Raced\n\nThe pilot Siv Lund boards tankers off the cape.\n"
+    )
+    dataset = await house.world.new_dataset(pairs=12)
+    job = await house.start(dataset, "racing")
+    pair = str(uuid4())
+    with psycopg.connect(house.world.stack.database_url) as database:
+        database.execute(
+            "select public.record_fetched_documents(%s, 1, %s)", [job, json.dumps({document: [pair]})]
+        )
+        withdrawal = asyncio.ensure_future(house.rpc("withdraw_document", document_id=document))
+        done, _ = await asyncio.wait([withdrawal], timeout=0.5)
+        assert not done
+        database.commit()
+    answer = await withdrawal
+    assert [(each["id"], each["pair_ids"]) for each in answer["jobs"]] == [(job, [pair])]
 
 
 async def test_a_document_without_chunks_waits_for_them_again(house: House) -> None:
