@@ -31,6 +31,9 @@ MaxPairs = Annotated[int | None, typer.Option(min=10, max=10_000)]
 MaxCost = Annotated[
     float | None, typer.Option("--max-cost-usd", help="Begin no chunk that could pass it. Default: no cap.")
 ]
+Batch = Annotated[
+    bool, typer.Option("--batch", help="Half the price, answered within a day. Not with gemini.")
+]
 Wait = Annotated[bool, typer.Option(help="Wait until the pairs are made.")]
 
 
@@ -47,6 +50,7 @@ async def create(
     max_pairs: MaxPairs = None,
     max_cost_usd: MaxCost = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Pay again for what another dataset asked.")] = False,
+    batch: Batch = False,
     wait: Wait = True,
     project: Project = None,
 ) -> Result:
@@ -66,6 +70,7 @@ async def create(
             "maxPairs": max_pairs,
             "maxCostUsd": max_cost_usd,
             "fresh": fresh or None,
+            "batch": batch or None,
         }
         return await _followed(client, await start_generation(client, request), wait)
 
@@ -79,6 +84,7 @@ async def estimate(
     model: ModelOption = None,
     pairs_per_chunk: PairsPerChunk = 3,
     max_pairs: MaxPairs = None,
+    batch: Batch = False,
     project: Project = None,
 ) -> Result:
     """What `datasets create` would take and cost. Makes nothing."""
@@ -94,6 +100,7 @@ async def estimate(
             "model": model,
             "pairsPerChunk": pairs_per_chunk,
             "maxPairs": max_pairs,
+            "batch": batch or None,
         }
         given = {field: value for field, value in request.items() if value is not None}
         answer = await client.invoke("generate-dataset", given)

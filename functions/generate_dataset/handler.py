@@ -7,6 +7,8 @@ it works on the items until its time is up.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,11 +18,14 @@ from functions.context import Context
 from functions.generate_dataset.request import DatasetGenerating, Estimate, GenerateDataset
 from functions.generate_dataset.sources import ready_documents, spread, usable_chunks
 from shared.db import Row
-from shared.errors import Conflict, InvalidRequest, NotFound
-from shared.generation.choice import Generation, generator_of, open_model
+from shared.errors import CallerError, Conflict, InvalidRequest, NotFound, ProviderError
+from shared.generation.batch import advance_batch, batches_of
+from shared.generation.choice import Generation, generator_around, generator_of, open_model
 from shared.generation.estimate import GenerationEstimate, estimate_generation
 from shared.generation.source import Generator
 from shared.generation.work import finished, work_on_dataset
+from shared.keys.crypto import KeyDoesNotOpen
+from shared.llm.base import ChatModel
 from shared.llm.http_model import HttpModel
 
 __all__ = ["DatasetGenerating", "GenerateDataset", "handle"]
@@ -48,6 +53,8 @@ async def _create(request: GenerateDataset, context: Context) -> DatasetGenerati
         raise InvalidRequest("Give projectId and datasetName; datasetId is for stop and continue.")
     await context.require_role(request.project_id, "editor")
     model = await _model(request.generation, context.user_id, context)
+    if request.batch:
+        _require_batches(model)
     documents = await ready_documents(context.user_db, request.project_id, request.document_ids)
     chunks = await usable_chunks(context.user_db, documents)
     if request.max_pairs is not None:
@@ -58,6 +65,7 @@ async def _create(request: GenerateDataset, context: Context) -> DatasetGenerati
         request.system_prompt,
         [chunk.token_count for chunk in chunks],
         lambda place: request.generation.quota(place, len(chunks)),
+        in_batch=request.batch,
     )
     if request.action == "estimate":
         return DatasetGenerating(
@@ -135,18 +143,56 @@ async def _work(request: GenerateDataset, context: Context) -> Row:
     owner = UUID(dataset["created_by"]) if dataset["created_by"] else None
     generation = Generation.model_validate(dataset["generation"])
 
-    async def opened() -> Generator:
-        return generator_of(
-            await _model(generation, owner, context),
-            generation,
+    def around(asked: ChatModel) -> Generator:
+        return generator_around(
+            asked,
             dataset["mode"],
             dataset["system_prompt"],
             project_id=UUID(dataset["project_id"]),
             settings=context.settings,
-            kept=(context.service_db, dataset),
         )
 
+    async def opened() -> Generator:
+        model = await _model(generation, owner, context)
+        return generator_of(model, generation, around, dataset["mode"], (context.service_db, dataset))
+
+    if generation.batch:
+        # Without a key or an address, the work below fails the chunks with what is missing.
+        with suppress(CallerError, ProviderError, KeyDoesNotOpen):
+            model = await _model(generation, owner, context)
+            await _advance(dataset, model, around, generation, context)
     return await work_on_dataset(context.service_db, dataset, opened)
+
+
+async def _advance(
+    dataset: Row,
+    model: HttpModel | None,
+    around: Callable[[ChatModel], Generator],
+    generation: Generation,
+    context: Context,
+) -> None:
+    if model is None:
+        return
+    try:
+        await advance_batch(
+            context.service_db,
+            dataset,
+            model,
+            around,
+            lambda place: generation.quota(place, dataset["chunk_count"]),
+            late_seconds=context.settings.provider_late_seconds,
+        )
+    finally:
+        await model.close()
+
+
+def _require_batches(model: HttpModel | None) -> None:
+    """Raises InvalidRequest where there are none."""
+    if model is None:
+        raise InvalidRequest(
+            "The generator extractive asks no vendor. Leave batch out.", code="batch_not_offered"
+        )
+    batches_of(model)
 
 
 async def _model(generation: Generation, user_id: UUID | None, context: Context) -> HttpModel | None:

@@ -41,6 +41,10 @@ class GenerateDataset(Request):
     fresh: bool = Field(
         default=False, description="Take no answer of the model that another dataset has paid for."
     )
+    batch: bool = Field(
+        default=False,
+        description="The vendor's batches: answered within a day, at half the price. Not of gemini.",
+    )
     dataset_id: UUID | None = Field(default=None, description="Of stop and continue, and of row events.")
 
     @model_validator(mode="after")
@@ -62,6 +66,7 @@ class GenerateDataset(Request):
             pairs_per_chunk=self.pairs_per_chunk,
             max_pairs=self.max_pairs,
             fresh=self.fresh,
+            batch=self.batch,
         )
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from shared.db import Database, Row
 from shared.llm.base import ChatModel, Completion, JsonSchema, Turn
@@ -58,7 +58,7 @@ class KeptAnswers:
         if found is not None:
             return Completion(found["answer"], found["prompt_tokens"], found["completion_tokens"])
         answer = await self._asked.complete(turns, json_schema=json_schema)
-        answer = replace(answer, text=_NOT_FOR_POSTGRES.sub("\ufffd", answer.text))
+        answer = replace(answer, text=storable(answer.text))
         # It is paid for: kept also when whoever asked is cancelled meanwhile.
         await asyncio.shield(self._keep(question_hash, answer))
         return answer
@@ -67,17 +67,36 @@ class KeptAnswers:
         await self._asked.close()
 
     async def _keep(self, question_hash: str, answer: Completion) -> None:
-        cost_usd = self._client.cost_usd(answer.prompt_tokens, answer.completion_tokens)
-        row = {
-            "id": str(uuid4()),
-            "project_id": self._dataset["project_id"],
-            "dataset_id": self._dataset["id"],
-            "chunk_id": chunk_in_hand.get(),
-            "question_hash": question_hash,
-            "model": self.name,
-            "answer": answer.text,
-            "prompt_tokens": answer.prompt_tokens,
-            "completion_tokens": answer.completion_tokens,
-            "cost_usd": None if cost_usd is None else str(cost_usd),
-        }
+        row = answer_row(self._dataset, self._client, chunk_in_hand.get(), question_hash, answer)
         await self._db.call("keep_answer", answer=row)
+
+
+def answer_row(
+    dataset: Row,
+    client: HttpModel,
+    chunk_id: str | None,
+    question_hash: str,
+    answer: Completion,
+    *,
+    answer_id: UUID | None = None,
+    in_batch: bool = False,
+) -> Row:
+    """An answer as `keep_answer` takes it; it is counted once for each id."""
+    cost_usd = client.cost_usd(answer.prompt_tokens, answer.completion_tokens, in_batch=in_batch)
+    return {
+        "id": str(answer_id or uuid4()),
+        "project_id": dataset["project_id"],
+        "dataset_id": dataset["id"],
+        "chunk_id": chunk_id,
+        "question_hash": question_hash,
+        "model": client.name,
+        "answer": storable(answer.text),
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "cost_usd": None if cost_usd is None else str(cost_usd),
+    }
+
+
+def storable(text: str) -> str:
+    """The text with a mark in place of what Postgres does not take: NUL and halves of characters."""
+    return _NOT_FOR_POSTGRES.sub("\ufffd", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 from uuid import UUID
 
@@ -36,6 +37,7 @@ class Generation(BaseModel):
     pairs_per_chunk: int = Field(default=3, ge=1, le=10)
     max_pairs: int | None = Field(default=None, ge=1)  # None: as many as the chunks give
     fresh: bool = False  # no answer that another dataset has paid for is taken
+    batch: bool = False  # the vendor answers within a day, at half the price
 
     def quota(self, ordinal: int, chunk_count: int) -> int:
         """Pairs to make from the chunk at this place (from 1), so that all together keep to max_pairs."""
@@ -60,21 +62,22 @@ async def open_model(
 def generator_of(
     model: HttpModel | None,
     generation: Generation,
+    around: Callable[[ChatModel], Generator],
     mode: Mode,
-    system_prompt: str | None,
-    *,
-    project_id: UUID,
-    settings: Settings,
-    kept: tuple[Database, Row] | None = None,
+    kept: tuple[Database, Row],
 ) -> Generator:
-    """What makes the pairs. With `kept` (a database and the row of a dataset) it asks at the pace that the
-    model takes, and no question twice."""
+    """What makes the pairs of a dataset; answers are `kept` in this database, for this row of it. A model is
+    asked at the pace that it takes, and no question twice."""
     if model is None:
         return ExtractiveGenerator(mode)
+    return around(KeptAnswers(Paced(model), model, *kept, fresh=generation.fresh))
+
+
+def generator_around(
+    asked: ChatModel, mode: Mode, system_prompt: str | None, *, project_id: UUID, settings: Settings
+) -> Generator:
+    """What asks this model; the same chunk of the same project gets the same prompt each time."""
     secret = derive(settings.api_key_encryption_secret, f"prompt-marks/{project_id}")
-    asked: ChatModel = model
-    if kept is not None:
-        asked = KeptAnswers(Paced(model), model, *kept, fresh=generation.fresh)
     return LanguageModelGenerator(asked, mode, system_prompt, secret)
 
 

@@ -45,6 +45,8 @@ async def estimate_generation(
     system_prompt: str | None,
     chunk_tokens: Sequence[int],
     pairs_of: Callable[[int], int],
+    *,
+    in_batch: bool = False,
 ) -> GenerationEstimate:
     """What pairs from chunks of these sizes take. `pairs_of`: how many from the chunk at this place, from 1.
 
@@ -60,9 +62,9 @@ async def estimate_generation(
     prompt_high = int(prompt_low * _OTHER_VOCABULARY)
     pairs = sum(pairs for _, pairs in asked)
     dearest = max(asked, default=(0, 0), key=lambda one: (one[1], one[0]))
-    low = _cost(model, prompt_low, pairs * least)
-    high = _cost(model, prompt_high, pairs * most)
-    chunk = _cost(model, int(dearest[0] * _OTHER_VOCABULARY), dearest[1] * most)
+    low = _cost(model, prompt_low, pairs * least, in_batch)
+    high = _cost(model, prompt_high, pairs * most, in_batch)
+    chunk = _cost(model, int(dearest[0] * _OTHER_VOCABULARY), dearest[1] * most, in_batch)
     unknown = f"No price is known for {model.model} there: its cost is not counted, and no cap can hold it."
     return GenerationEstimate(
         chunk_count=count,
@@ -96,10 +98,11 @@ class _Ruler:
         pass
 
 
-def _cost(model: HttpModel, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
+def _cost(model: HttpModel, prompt_tokens: int, completion_tokens: int, in_batch: bool) -> Decimal | None:
     """Of calls that are each far below the size from which on some vendors ask more; up to the micro-dollar,
     which the rows keep."""
-    prompt, completion = model.cost_usd(1000, 0), model.cost_usd(0, 1000)
+    prompt = model.cost_usd(1000, 0, in_batch=in_batch)
+    completion = model.cost_usd(0, 1000, in_batch=in_batch)
     if prompt is None or completion is None:
         return None
     usd = (prompt * prompt_tokens + completion * completion_tokens) / 1000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -19,10 +19,12 @@ from pydantic import ValidationError
 from shared.errors import ProviderRejected
 from shared.llm.base import MOST_RESPONSE_BYTES, TIMEOUT_SECONDS, Completion, JsonSchema, TryLater, Turn
 from shared.llm.limits import limits_of, retry_after_seconds
-from shared.llm.prices import inference_cost_usd
+from shared.llm.prices import BATCH_SHARE, inference_cost_usd
 from shared.log import redact
 from shared.public_only import PublicResolver, require_public
 
+_JSON = {"content-type": "application/json"}
+_FILE_TIMEOUT = aiohttp.ClientTimeout(total=300, connect=10, sock_read=60)
 _AWAY = frozenset({408, 409, 425})  # and every 5xx, Anthropic's 529 (overloaded) among them
 # A 429 or 403 that no waiting helps: there is no money left (the vendors' pages of error codes, 2026-11).
 _NO_MONEY = frozenset({"insufficient_quota", "credit_balance_exhausted", "billing_error",
@@ -75,14 +77,37 @@ class HttpModel:
 
     async def complete(self, turns: Sequence[Turn], *, json_schema: JsonSchema | None = None) -> Completion:
         question = orjson.dumps(self.body(turns, json_schema))
+        headers, content = await self.send("POST", self.url, data=question, headers=_JSON)
+        return self.completion(content, headers)
+
+    async def send(self, method: str, url: str, **options: Any) -> tuple[Mapping[str, str], bytes]:
+        """Headers and body of an answer of status 200; `options`: aiohttp's. Raises what `refusal` says."""
         try:
-            async with self.session().post(self.url, data=question, allow_redirects=False) as response:
-                content = await read_bounded(response, self.model)
+            async with self.session().request(method, url, allow_redirects=False, **options) as response:
+                content = await _bounded(response, self.model)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TryLater(f"{self.model} did not answer: {type(error).__name__}.") from error
         if response.status != 200:
             raise self.refusal(response.status, response.headers, content)
-        return self.completion(content, response.headers)
+        return response.headers, content
+
+    async def lines(self, url: str) -> AsyncIterator[bytes]:
+        """The lines of a file of answers, one after the other; it may be larger than memory."""
+        left = b""
+        try:
+            async with self.session().get(url, timeout=_FILE_TIMEOUT, allow_redirects=False) as response:
+                if response.status != 200:
+                    content = await _bounded(response, self.model)
+                    raise self.refusal(response.status, response.headers, content)
+                async for piece in response.content.iter_any():
+                    *lines, left = (left + piece).split(b"\n")
+                    for line in lines:
+                        yield line
+                    if len(left) > MOST_RESPONSE_BYTES:
+                        raise _too_large(self.model)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise TryLater(f"{self.model} did not answer: {type(error).__name__}.") from error
+        yield left
 
     def completion(self, content: bytes, headers: Mapping[str, str]) -> Completion:
         """What a body of status 200 says. Raises ProviderRejected for an unknown shape."""
@@ -132,11 +157,14 @@ class HttpModel:
         question = orjson.dumps(self.body(turns, json_schema), option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(self.url.encode() + b"\0" + question).hexdigest()
 
-    def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
+    def cost_usd(
+        self, prompt_tokens: int, completion_tokens: int, *, in_batch: bool = False
+    ) -> Decimal | None:
         """What such an answer costs; None: no price is known."""
-        return inference_cost_usd(
+        usd = inference_cost_usd(
             self.model, prompt_tokens, completion_tokens, vendor=self.vendor, address=self.url
         )
+        return usd * BATCH_SHARE if usd is not None and in_batch else usd
 
     def session(self) -> aiohttp.ClientSession:
         """The connections to the service, kept open between calls."""
@@ -147,7 +175,7 @@ class HttpModel:
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
-                headers={"content-type": "application/json", **self._headers},
+                headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, connect=10),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
@@ -158,18 +186,19 @@ class HttpModel:
             await self._session.close()
 
 
-async def read_bounded(
-    response: aiohttp.ClientResponse, model: str, most_bytes: int = MOST_RESPONSE_BYTES
-) -> bytes:
-    """The body. Raises ProviderRejected when it has more than `most_bytes`."""
+async def _bounded(response: aiohttp.ClientResponse, model: str) -> bytes:
     content = bytearray()
     async for piece in response.content.iter_any():
         content += piece
-        if len(content) > most_bytes:
-            raise ProviderRejected(
-                f"{model} answered with more than {most_bytes:,} bytes.", code="model_answer_too_large"
-            )
+        if len(content) > MOST_RESPONSE_BYTES:
+            raise _too_large(model)
     return bytes(content)
+
+
+def _too_large(model: str) -> ProviderRejected:
+    return ProviderRejected(
+        f"{model} answered with more than {MOST_RESPONSE_BYTES:,} bytes.", code="model_answer_too_large"
+    )
 
 
 def _told(content: bytes) -> tuple[str, set[str]]:

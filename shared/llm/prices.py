@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+# What a batch costs of the usual price (platform.openai.com/docs/guides/batch and
+# platform.claude.com/docs/en/build-with-claude/batch-processing, 2026-11); genai-prices knows no batches.
+BATCH_SHARE = Decimal("0.5")
+
 
 def inference_cost_usd(
     model: str,

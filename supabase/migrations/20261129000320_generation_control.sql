@@ -20,19 +20,38 @@ begin
   return to_jsonb(dataset);
 end $$;
 
--- In somebody's hands; a chunk that waits to be tried again is in nobody's.
+-- In somebody's hands, or in a batch; a chunk that waits to be tried again is in nobody's.
 create function private.chunks_in_hand(p_dataset_id uuid) returns bigint
 language sql stable set search_path = '' as $$
   select count(*) from public.dataset_chunks w
   where w.dataset_id = p_dataset_id and w.status = 'working'
-    and w.lease_token is not null and w.lease_expires_at > now()
+    and (w.batch_id is not null or (w.lease_token is not null and w.lease_expires_at > now()))
 $$;
+
+-- How many chunks may be begun within the cap; null: there is none. Whoever asks holds the row of the dataset.
+create function private.affordable_chunks(dataset public.training_datasets) returns integer
+language sql stable set search_path = '' as $$
+  select case when dataset.max_cost_usd is not null and dataset.chunk_cost_usd is distinct from 0 then
+    -- What is not known could be anything.
+    (coalesce(floor((dataset.max_cost_usd - dataset.cost_usd) / dataset.chunk_cost_usd), 0)
+      - private.chunks_in_hand(dataset.id))::integer
+  end
+$$;
+
+create function private.stop_at_cap(p_dataset_id uuid) returns void
+language plpgsql set search_path = '' as $$
+begin
+  if private.chunks_in_hand(p_dataset_id) = 0 and not public.is_generation_over(p_dataset_id) then
+    update public.training_datasets set stop_requested_at = now(), stop_reason = 'spend_cap' where id = p_dataset_id;
+  end if;
+end $$;
 
 create or replace function public.claim_dataset_chunks(p_dataset_id uuid, p_limit integer, p_lease_seconds integer)
 returns jsonb language plpgsql set search_path = '' as $$
 declare
   most_attempts constant integer := 10; -- a chunk whose workers die each time does not keep the dataset open
   dataset public.training_datasets;
+  is_batch boolean;
   affordable integer := p_limit;
   given_up integer;
   claimed jsonb;
@@ -43,15 +62,15 @@ begin
   if not found then
     select * into dataset from public.training_datasets where id = p_dataset_id;
   end if;
-  if dataset.id is null or dataset.status <> 'generating' or dataset.stop_requested_at is not null then
+  is_batch := coalesce((dataset.generation ->> 'batch')::boolean, false);
+  -- What a batch has answered is paid for, so pairs are made of it whatever was asked for since.
+  if dataset.id is null or dataset.status <> 'generating' or (dataset.stop_requested_at is not null and not is_batch) then
     return '[]';
   end if;
-  if dataset.max_cost_usd is not null and dataset.chunk_cost_usd is distinct from 0 then
-    -- What is not known could be anything.
-    affordable := coalesce(floor((dataset.max_cost_usd - dataset.cost_usd) / dataset.chunk_cost_usd), 0)
-      - private.chunks_in_hand(p_dataset_id);
-    if affordable <= 0 and private.chunks_in_hand(p_dataset_id) = 0 and not public.is_generation_over(p_dataset_id) then
-      update public.training_datasets set stop_requested_at = now(), stop_reason = 'spend_cap' where id = p_dataset_id;
+  if not is_batch then
+    affordable := coalesce(private.affordable_chunks(dataset), p_limit);
+    if affordable <= 0 then
+      perform private.stop_at_cap(p_dataset_id);
     end if;
   end if;
   update public.dataset_chunks set status = 'failed', lease_token = null, lease_expires_at = null,
@@ -66,6 +85,7 @@ begin
     select w.id from public.dataset_chunks w
     where w.dataset_id = p_dataset_id
       and (w.status = 'pending' or (w.status = 'working' and w.lease_expires_at < now()))
+      and (w.is_answered or not is_batch)
     order by w.ordinal limit greatest(least(p_limit, affordable), 0) for update skip locked
   ), work as (
     update public.dataset_chunks w
@@ -93,7 +113,7 @@ begin
   update public.dataset_chunks set error = p_error, updated_at = now(), lease_token = null,
       status = case when p_retry_seconds is null then 'failed' else 'working' end,
       lease_expires_at = now() + make_interval(secs => p_retry_seconds),
-      variant = variant + p_was_useless::integer, attempts = attempts - p_was_turned_away::integer
+      variant = variant + p_was_useless::integer, is_answered = is_answered and not p_was_useless, attempts = attempts - p_was_turned_away::integer
     where id = p_dataset_chunk_id and lease_token = p_lease_token and status = 'working'
     returning * into work;
   if not found then
@@ -115,7 +135,8 @@ begin
   update public.dataset_chunks set status = 'failed', error = p_error, lease_token = null, lease_expires_at = null,
       updated_at = now()
     where dataset_id = p_dataset_id
-      and (status = 'pending' or (status = 'working' and (lease_token is null or lease_expires_at < now())));
+      and (status = 'pending'
+        or (status = 'working' and batch_id is null and (lease_token is null or lease_expires_at < now())));
   get diagnostics given_up = row_count;
   update public.training_datasets set chunks_failed = chunks_failed + given_up where id = p_dataset_id;
   return given_up;
@@ -126,7 +147,10 @@ comment on function public.fail_open_chunks(uuid, jsonb) is
 -- No chunk is left to work on, or none is begun any more and none is in hand.
 create function public.is_generation_over(p_dataset_id uuid) returns boolean
 language sql stable set search_path = '' as $$
-  select case when d.stop_requested_at is not null then private.chunks_in_hand(d.id) = 0
+  select case
+    when d.stop_requested_at is not null then private.chunks_in_hand(d.id) = 0 and not exists (
+      select from public.dataset_chunks w
+      where w.dataset_id = d.id and w.status in ('pending', 'working') and w.is_answered)
     else not exists (
       select from public.dataset_chunks w where w.dataset_id = d.id and w.status in ('pending', 'working')) end
   from public.training_datasets d where d.id = p_dataset_id
@@ -216,12 +240,14 @@ end $$;
 comment on function public.continue_generation(uuid, numeric) is
   'What failed or was not begun is worked on; p_max_cost_usd, if given, is the new cap on all of it.';
 
-revoke execute on function private.chunks_in_hand(uuid), private.generation_warning(public.training_datasets),
+revoke execute on function private.chunks_in_hand(uuid), private.affordable_chunks(public.training_datasets),
+  private.stop_at_cap(uuid), private.generation_warning(public.training_datasets),
   public.fail_dataset_chunk(uuid, uuid, jsonb, integer, boolean, boolean), public.fail_open_chunks(uuid, jsonb),
   public.is_generation_over(uuid),
   public.stop_generation(uuid), public.continue_generation(uuid, numeric)
   from public, anon, authenticated;
-grant execute on function private.chunks_in_hand(uuid), private.generation_warning(public.training_datasets),
+grant execute on function private.chunks_in_hand(uuid), private.affordable_chunks(public.training_datasets),
+  private.stop_at_cap(uuid), private.generation_warning(public.training_datasets),
   public.fail_dataset_chunk(uuid, uuid, jsonb, integer, boolean, boolean), public.fail_open_chunks(uuid, jsonb),
   public.is_generation_over(uuid),
   public.stop_generation(uuid), public.continue_generation(uuid, numeric)

@@ -13,6 +13,7 @@ Contract: platform.claude.com/docs/en/api/messages, /api/errors, /api/rate-limit
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -79,6 +80,9 @@ class FakeAnthropic(FakeServer):
         self._keys = set(keys)
         self._reply = reply
         self._answers: deque[str] = deque()
+        self.batches: dict[str, dict[str, Any]] = {}  # the oldest first
+        self._requests: dict[str, list[dict[str, Any]]] = {}
+        self._lines: dict[str, list[bytes]] = {}
 
     def answer(self, *texts: str) -> None:
         """The next calls are answered with these texts, one each."""
@@ -91,6 +95,11 @@ class FakeAnthropic(FakeServer):
         return [
             ("GET", "/v1/models", "models", self._models),
             ("POST", "/v1/messages", "generate", self._messages),
+            ("POST", "/v1/messages/batches", "submit", self._submit),
+            ("GET", "/v1/messages/batches", "list", self._list),
+            ("GET", "/v1/messages/batches/{id}", "poll", self._poll),
+            ("GET", "/v1/messages/batches/{id}/results", "results", self._results),
+            ("POST", "/v1/messages/batches/{id}/cancel", "cancel", self._cancel),
         ]
 
     async def _models(self, request: web.Request) -> web.Response:
@@ -119,6 +128,91 @@ class FakeAnthropic(FakeServer):
             text = self._reply(body) if self._reply else _made_up(schema)
         return 200, _answer(body, text)
 
+    # --- batches ---
+
+    def end_batches(self, spoil: Callable[[int, bytes], bytes] = lambda place, line: line) -> None:
+        """What was submitted is processed; `spoil` may change a line of the results, at its place from 0."""
+        for batch_id, batch in self.batches.items():
+            if batch["processing_status"] == "ended":
+                continue
+            is_cancelled = batch["processing_status"] == "canceling"
+            lines = [self._line(request, is_cancelled) for request in self._requests[batch_id]]
+            # The order of the results is nobody's promise.
+            self._lines[batch_id] = [spoil(place, line) for place, line in enumerate(lines)][::-1]
+            batch["processing_status"], batch["ended_at"] = "ended", _moment()
+            batch["results_url"] = f"{self.url}/v1/messages/batches/{batch_id}/results"
+            counts = {"processing": 0, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
+            kind = "canceled" if is_cancelled else "succeeded"
+            batch["request_counts"] = counts | {kind: len(lines)}
+
+    def add_batch(self, requests: list[dict[str, Any]]) -> dict[str, Any]:
+        """A batch, as if somebody had submitted it now."""
+        batch_id = f"msgbatch_{len(self.batches) + 1:02}fake"
+        counts = {"processing": len(requests), "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
+        self._requests[batch_id] = requests
+        self.batches[batch_id] = batch = {
+            "id": batch_id,
+            "type": "message_batch",
+            "processing_status": "in_progress",
+            "request_counts": counts,
+            "created_at": _moment(),
+            "ended_at": None,
+            "results_url": None,
+        }
+        return batch
+
+    def _line(self, request: dict[str, Any], is_cancelled: bool) -> bytes:
+        if is_cancelled:
+            result: dict[str, Any] = {"type": "canceled"}
+        else:
+            status, answer = self.message(request["params"], VERSIONS[-1])
+            result = (
+                {"type": "succeeded", "message": answer}
+                if status == 200
+                else {"type": "errored", "error": answer}
+            )
+        return json.dumps({"custom_id": request["custom_id"], "result": result}).encode()
+
+    async def _submit(self, request: web.Request) -> web.Response:
+        if refusal := self.refused(request):
+            return refusal
+        requests = (await request.json())["requests"]
+        names = [one["custom_id"] for one in requests]
+        if len(set(names)) != len(names) or not all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", n) for n in names):
+            message = "requests: custom_id must be unique and match ^[a-zA-Z0-9_-]{1,64}$"
+            return web.json_response(error_body(400, message), status=400)
+        return web.json_response(self.add_batch(requests))
+
+    async def _list(self, request: web.Request) -> web.Response:
+        newest = list(reversed(self.batches.values()))
+        after = request.query.get("after_id")
+        start = next((i + 1 for i, batch in enumerate(newest) if batch["id"] == after), 0)
+        page = newest[start : start + int(request.query.get("limit", 20))]
+        body = {"data": page, "has_more": start + len(page) < len(newest)}
+        return self.refused(request) or web.json_response(
+            body | {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
+        )
+
+    async def _poll(self, request: web.Request) -> web.Response:
+        batch = self.batches.get(request.match_info["id"])
+        if batch is None:
+            return web.json_response(error_body(404, "batch not found"), status=404)
+        return self.refused(request) or web.json_response(batch)
+
+    async def _results(self, request: web.Request) -> web.Response:
+        lines = self._lines.get(request.match_info["id"])
+        if lines is None:
+            return web.json_response(error_body(404, "no results yet"), status=404)
+        return self.refused(request) or web.Response(
+            body=b"\n".join(lines) + b"\n", content_type="application/x-jsonl"
+        )
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        batch = self.batches[request.match_info["id"]]
+        if batch["processing_status"] == "in_progress":
+            batch["processing_status"] = "canceling"
+        return self.refused(request) or web.json_response(batch)
+
     def refused(self, request: web.Request) -> web.Response | None:
         key = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix(
             "Bearer "
@@ -129,6 +223,10 @@ class FakeAnthropic(FakeServer):
             message = "anthropic-version: header is required"
             return web.json_response(error_body(400, message), status=400)
         return None
+
+
+def _moment() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _objection(body: dict[str, Any], version: str) -> str | None:

@@ -27,6 +27,7 @@ RIGHTS: dict[str, tuple[set[str], set[str], set[str], set[str]]] = {
     "document_withdrawals": (MEMBERS, NOBODY, NOBODY, NOBODY),
     "training_datasets": (MEMBERS, SERVICE, EDITORS, EDITORS),
     "dataset_chunks": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "generation_batches": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "training_pairs": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "pair_revisions": (MEMBERS, NOBODY, NOBODY, SERVICE),
     "review_samples": (MEMBERS, NOBODY, NOBODY, SERVICE),
@@ -53,6 +54,7 @@ UPDATES = {
     "document_withdrawals": "reason = 'x'",
     "training_datasets": "name = 'renamed'",
     "dataset_chunks": "attempts = 9",
+    "generation_batches": "attempts = 9",
     "training_pairs": "rating = 5",
     "pair_revisions": "action = 'edit'",
     "review_samples": "certified_at = now()",
@@ -118,6 +120,7 @@ class World:
             | {"chunk_id": ids.get("spare_chunk", ids.get("chunks")), "ordinal": 1},
             "dataset_xrays": in_dataset
             | {"base_model": unique, "max_length_tokens": 9, "content_hash": "h", "totals": "{}"},
+            "generation_batches": in_dataset | {"request_count": 1},
             "training_pairs": in_dataset | {"ordinal": 1, "user_message": "q", "assistant_message": "a"},
             "pair_revisions": in_dataset
             | {"pair_id": uuid4(), "revision": 1, "batch_id": uuid4(), "action": "rate"}

@@ -24,6 +24,7 @@ GRANTS = {
         "update(name)",
     },
     "fine_tuned_models": {"select", "update(description,notes,tag,tags)"},
+    "generation_batches": {"select"},
     "model_usage": {"select"},
     "pair_revisions": {"select"},
     "project_members": {"select", "delete", "insert(project_id,role,user_id)", "update(role)"},

@@ -1,0 +1,263 @@
+"""One step of a dataset's batch: submitted once, looked at, its answers kept.
+
+The answers go where those of single calls go (answers.py), so that pairs are made of them in the same way.
+What has no answer goes into the next batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid5
+
+from shared.db import Database, Row
+from shared.errors import FineFlowError, InvalidRequest, ProviderRejected, ServiceUnavailable
+from shared.generation.answers import answer_row
+from shared.generation.source import Generator, SourceChunk
+from shared.llm.anthropic import Anthropic
+from shared.llm.anthropic_batches import AnthropicBatches
+from shared.llm.base import ChatModel, Completion, JsonSchema, TryLater, Turn
+from shared.llm.batches import MOST_QUESTIONS, Batches, BatchState
+from shared.llm.http_model import HttpModel
+from shared.llm.openai_batches import OpenAIBatches
+from shared.llm.openai_compatible import OpenAICompatible
+from shared.log import logger
+
+_LEASE_SECONDS = 300
+_MOST_ATTEMPTS = 3  # batches that a chunk is in
+_KEPT_AT_ONCE = 16
+
+_log = logger("generation")
+
+
+def batches_of(client: HttpModel) -> Batches:
+    """The batches of the model's vendor. Raises InvalidRequest where we know of none."""
+    if isinstance(client, Anthropic):
+        return AnthropicBatches(client)
+    if isinstance(client, OpenAICompatible):
+        return OpenAIBatches(client)
+    raise InvalidRequest(
+        f"Batches of {client.generator} are not offered here. Generate without batch.",
+        code="batch_not_offered",
+    )
+
+
+async def advance_batch(
+    db: Database,
+    dataset: Row,
+    client: HttpModel,
+    generator_around: Callable[[ChatModel], Generator],
+    pairs_of: Callable[[int], int],
+    *,
+    late_seconds: float,
+) -> None:
+    """The dataset's batch is one step further; where there was none, its open chunks are in a new one.
+
+    A batch that a dead function may have submitted is looked for at the vendor, and submitted again only
+    `late_seconds` after it was begun.
+    """
+    claimed: Row | None = await db.call(
+        "claim_generation_batch",
+        dataset_id=dataset["id"],
+        limit=MOST_QUESTIONS,
+        lease_seconds=_LEASE_SECONDS,
+    )
+    if claimed is None or claimed["chunks"] is None:
+        return
+    step = _Step(db, dataset, client, batches_of(client), claimed["batch"], claimed["age_seconds"])
+    try:
+        questions = [
+            await _question(item, client, generator_around, pairs_of(item["ordinal"]))
+            for item in claimed["chunks"]
+        ]
+        await step.take(questions, late_seconds)
+    except TryLater:
+        await step.save(release=True)
+    except (KeyError, TypeError, ValueError) as odd:
+        _log.warning("batch not understood", batch=step.batch["id"], error=repr(odd)[:300])
+        await step.save(release=True)
+    except ServiceUnavailable:
+        raise  # our own database: there is nobody to tell
+    except FineFlowError as refused:
+        await step.end([], {}, refused)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked about one work item."""
+
+    item_id: str
+    chunk_id: str
+    body: dict[str, Any]
+    question_hash: str
+
+
+@dataclass
+class _Step:
+    """One batch under its lease."""
+
+    db: Database
+    dataset: Row
+    client: HttpModel
+    batches: Batches
+    batch: Row
+    age_seconds: float
+
+    async def take(self, questions: list[_Question], late_seconds: float) -> None:
+        is_stopped = self.dataset["stop_requested_at"] is not None
+        provider_id: str | None = self.batch["provider_batch_id"]
+        if provider_id is None and self.batch["attempts"] == 0 and is_stopped:
+            await self.end([], {}, None)
+        elif provider_id is None:
+            await self._submit(questions, late_seconds)
+        else:
+            state = await self.batches.state(provider_id)
+            if state.is_ended:
+                await self._collect(provider_id, state, questions)
+                return
+            if is_stopped:
+                await self.batches.cancel(provider_id)
+            await self.save(release=True)
+
+    async def _submit(self, questions: list[_Question], late_seconds: float) -> None:
+        provider_id = None
+        if self.batch["attempts"] > 0:
+            provider_id = await self.batches.find(
+                self.batch["id"], len(questions), self.age_seconds, self.batch["not_ours"]
+            )
+            if provider_id is None and self.age_seconds < late_seconds:
+                await self.save(release=True)  # it may still appear
+                return
+        if provider_id is None:
+            # Whoever comes next must know that there may be a batch.
+            if not await self.save(attempts=1):
+                return
+            try:
+                provider_id = await self.batches.submit(
+                    self.batch["id"], {question.item_id: question.body for question in questions}
+                )
+            except TryLater as later:
+                if later.too_fast:
+                    await self.save(attempts=-1)  # it was turned away: there is none
+                raise
+        await self.save(status="submitted", provider_batch_id=provider_id, release=True)
+
+    async def _collect(self, provider_id: str, state: BatchState, questions: list[_Question]) -> None:
+        """Every answer is kept; reading them again keeps and counts nothing twice."""
+        by_id = {question.item_id: question for question in questions}
+        answered: list[str] = []
+        failed: dict[str, dict[str, str]] = {}
+        is_ours, is_strange = False, False
+        async with _AtOnce(_KEPT_AT_ONCE) as keeping:
+            async for item_id, result in self.batches.results(state):
+                question = by_id.get(item_id)
+                if question is None:
+                    is_strange = True
+                    continue
+                is_ours = True
+                if isinstance(result, ProviderRejected):
+                    failed[item_id] = {"code": result.code, "message": result.message}
+                    continue
+                await keeping.begin(self._keep(question, result))
+                answered.append(item_id)
+        if is_strange and not is_ours:
+            await self.save(status="intended", provider_batch_id=None, not_ours=provider_id, release=True)
+            return
+        whole = ProviderRejected(state.error, code="batch_failed") if state.error else None
+        await self.end(answered, failed, whole)
+
+    async def _keep(self, question: _Question, answer: Completion) -> None:
+        row = answer_row(
+            self.dataset,
+            self.client,
+            question.chunk_id,
+            question.question_hash,
+            answer,
+            answer_id=uuid5(UUID(self.batch["id"]), question.item_id),
+            in_batch=True,
+        )
+        await self.db.call("keep_answer", answer=row)
+
+    async def save(self, *, release: bool = False, **changes: Any) -> bool:
+        """False: the lease was lost."""
+        saved: bool = await self.db.call(
+            "save_generation_batch", **self._lease, changes=changes, release=release
+        )
+        return saved
+
+    async def end(
+        self, answered: list[str], failed: dict[str, dict[str, str]], error: FineFlowError | None
+    ) -> None:
+        await self.db.call(
+            "end_generation_batch",
+            **self._lease,
+            answered=answered,
+            failed=failed,
+            # What was refused as a whole will be again.
+            most_attempts=_MOST_ATTEMPTS if error is None else 1,
+            error=None if error is None else {"code": error.code, "message": error.message},
+        )
+
+    @property
+    def _lease(self) -> dict[str, Any]:
+        return {"batch_id": self.batch["id"], "lease_token": self.batch["lease_token"]}
+
+
+class _AtOnce:
+    """So many things at once; all have ended behind it, and the first that failed is told."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._begun: set[asyncio.Task[None]] = set()
+
+    async def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._begun.add(asyncio.create_task(work))
+        if len(self._begun) >= self._most:
+            done, self._begun = await asyncio.wait(self._begun, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+
+    async def __aenter__(self) -> _AtOnce:
+        return self
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        ends = await asyncio.gather(*self._begun, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException) and error is None:
+                raise end
+
+
+async def _question(
+    item: Row, client: HttpModel, generator_around: Callable[[ChatModel], Generator], count: int
+) -> _Question:
+    ear = _Ear()
+    with contextlib.suppress(_Heard):
+        await generator_around(ear).draft(SourceChunk.from_row(item), count)
+    turns, json_schema = ear.heard
+    return _Question(
+        item["id"],
+        item["chunk_id"],
+        client.body(turns, json_schema),
+        client.question_hash(turns, json_schema),
+    )
+
+
+class _Heard(Exception):
+    """The question is known, and not answered."""
+
+
+class _Ear:
+    """A model that hears what it is asked and says nothing."""
+
+    name, at_once = "ear", 1
+    heard: tuple[Sequence[Turn], JsonSchema | None] = ((), None)
+
+    async def complete(self, turns: Sequence[Turn], *, json_schema: JsonSchema | None = None) -> Completion:
+        self.heard = (turns, json_schema)
+        raise _Heard
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,48 @@
+"""Many questions as one batch, answered within a day at half the price: OpenAI's and Anthropic's alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shared.errors import ProviderRejected
+from shared.llm.base import Completion
+
+MOST_QUESTIONS = 5_000  # far below OpenAI's 50,000 and Anthropic's 100,000: a batch is made in memory
+Questions = Mapping[str, dict[str, Any]]  # a name of ours -> the body of a call
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """How a batch stands. `files`: addresses of its results, once it has ended."""
+
+    is_ended: bool
+    files: tuple[str, ...] = ()
+    error: str | None = None  # why it was not processed as a whole; None: it was, or may be
+
+
+class Batches(Protocol):
+    """A vendor's batches. Every method raises TryLater, and ProviderRejected for a definite no."""
+
+    async def submit(self, batch_id: str, questions: Questions) -> str:
+        """The vendor's id of a new batch. After TryLater nobody knows whether there is one, unless the vendor
+        was `too_fast`."""
+        ...
+
+    async def find(
+        self, batch_id: str, count: int, age_seconds: float, not_ours: Sequence[str]
+    ) -> str | None:
+        """The vendor's id of the batch that was submitted for ours, of `count` questions, at most
+        `age_seconds` ago; None: there is none (yet)."""
+        ...
+
+    async def state(self, provider_batch_id: str) -> BatchState: ...
+
+    def results(self, state: BatchState) -> AsyncIterator[tuple[str, Completion | ProviderRejected]]:
+        """Each question's name with its answer, or why it has none. What cannot be read is left out."""
+        ...
+
+    async def cancel(self, provider_batch_id: str) -> None:
+        """What is not answered yet will not be."""
+        ...

@@ -1,0 +1,269 @@
+"""Pairs by a vendor's batches: submitted once whatever is lost, half the price, no answer counted twice."""
+
+from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from devstack.up import Stack
+from shared.db import Database, Row
+from shared.errors import ServiceUnavailable
+from shared.generation.batch import advance_batch
+from shared.generation.choice import Generation, generator_of
+from shared.generation.language_model import LanguageModelGenerator
+from shared.generation.source import Generator
+from shared.generation.work import work_on_dataset
+from shared.llm.anthropic import Anthropic
+from shared.llm.base import ChatModel
+from shared.llm.http_model import HttpModel
+from shared.llm.openai_compatible import OpenAICompatible
+from tests.fakes import anthropic
+from tests.fakes.anthropic import FakeAnthropic
+from tests.fakes.http import Fault, busy
+from tests.fakes.openai_compatible import FakeChatService, completion
+from tests.functions.documents import HANDBOOK, upload
+from tests.functions.generation import forget_answers, new_dataset, pairs_of, service, spent, truthful, work
+from tests.functions.world import World, make_world, own_functions
+
+CHUNKS = 4
+Vendor = FakeAnthropic | FakeChatService
+
+
+@pytest.fixture(scope="module")
+async def world(stack: Stack) -> AsyncIterator[World]:
+    async with make_world(stack) as made:
+        await upload(made, "handbook.md", HANDBOOK)
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known(world: World) -> None:
+    forget_answers(world)
+
+
+@pytest.fixture(params=[FakeAnthropic, FakeChatService])
+def vendor(request: pytest.FixtureRequest) -> Iterator[Vendor]:
+    if request.param is FakeAnthropic:
+        made: Vendor = FakeAnthropic(reply=truthful)
+    else:
+        made = FakeChatService(reply=lambda body: (200, completion(_said(body))), batches=True)
+    with made:
+        yield made
+
+
+def _said(body: dict[str, Any]) -> str:
+    return truthful({"messages": body["messages"][1:]})
+
+
+def client_of(vendor: Vendor) -> HttpModel:
+    if isinstance(vendor, FakeAnthropic):
+        return Anthropic(anthropic.MODEL, SecretStr(vendor.api_key), vendor.url)
+    client = OpenAICompatible(vendor.base_url, "gpt-4.1-mini", SecretStr(vendor.api_key))
+    client.vendor = "openai"  # so that its price is known
+    return client
+
+
+async def new_batch(db: Database, world: World, **columns: Any) -> Row:
+    return await new_dataset(db, world, chunks=CHUNKS, generation={"batch": True}, **columns)
+
+
+async def call(db: Database, dataset: Row, vendor: Vendor, *, late_seconds: float = 180) -> Row:
+    """The row after what one call of generate-dataset does."""
+    row = await db.find("training_datasets", id=dataset["id"])
+    assert row is not None
+    client = client_of(vendor)
+
+    def around(asked: ChatModel) -> Generator:
+        return LanguageModelGenerator(asked, "qa", None, b"the test's own")
+
+    async def opened() -> Generator:
+        return generator_of(
+            client, Generation.model_validate(row["generation"]), around, "qa", kept=(db, row)
+        )
+
+    try:
+        await advance_batch(db, row, client, around, lambda place: 2, late_seconds=late_seconds)
+        return await work_on_dataset(db, row, opened)
+    finally:
+        await client.close()
+
+
+def end_batch_lease(world: World, dataset: Row) -> None:
+    world.rows(
+        "update public.generation_batches set lease_expires_at = now() where dataset_id = %s", dataset["id"]
+    )
+
+
+async def test_a_batch_gives_the_same_pairs_at_half_the_price(world: World, vendor: Vendor) -> None:
+    async with service(world) as db:
+        dataset = await new_batch(db, world)
+        for _ in range(3):
+            assert (await call(db, dataset, vendor))["status"] == "generating"
+        assert (vendor.calls["submit"], vendor.calls["poll"]) == (1, 2)
+        vendor.end_batches()
+        row = await call(db, dataset, vendor)
+        assert (row["status"], row["chunks_done"]) == ("ready", CHUNKS)
+        assert vendor.calls["generate"] == 0
+        made, bill = pairs_of(world, dataset["id"]), spent(world, dataset["id"])
+        forget_answers(world)
+        if isinstance(vendor, FakeAnthropic):
+            live = await new_dataset(db, world, chunks=CHUNKS)
+            await work(db, live, vendor)
+            assert pairs_of(world, live["id"]) == made
+            assert spent(world, live["id"]) == (*bill[:2], bill[2] * 2)
+    assert len(made) == 2 * CHUNKS
+    assert bill[2] > 0
+
+
+@pytest.mark.parametrize(
+    "lost", [Fault(hang=True, executed=True), Fault(reset=True, executed=True), Fault(503, executed=True)]
+)
+async def test_a_submission_whose_answer_is_lost_is_found_and_not_repeated(
+    world: World, vendor: Vendor, lost: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.llm.http_model.TIMEOUT_SECONDS", 1)
+    async with service(world) as db:
+        dataset = await new_batch(db, world)
+        vendor.disturb("submit", lost)
+        await call(db, dataset, vendor)
+        await call(db, dataset, vendor)
+        vendor.end_batches()
+        row = await call(db, dataset, vendor)
+    assert (row["status"], row["chunks_done"]) == ("ready", CHUNKS)
+    assert vendor.calls["submit"] == len(vendor.batches) == 1
+
+
+async def test_a_submission_that_never_arrived_is_repeated_when_it_cannot_appear_any_more(
+    world: World, vendor: Vendor
+) -> None:
+    async with service(world) as db:
+        dataset = await new_batch(db, world)
+        vendor.disturb("submit", Fault(503))
+        for _ in range(3):
+            await call(db, dataset, vendor)
+        assert (vendor.calls["submit"], len(vendor.batches)) == (1, 0)
+        await call(db, dataset, vendor, late_seconds=0)
+        vendor.end_batches()
+        row = await call(db, dataset, vendor)
+    assert (row["status"], vendor.calls["submit"], len(vendor.batches)) == ("ready", 2, 1)
+
+
+async def test_a_batch_that_was_turned_away_is_submitted_at_once_later(world: World, vendor: Vendor) -> None:
+    async with service(world) as db:
+        dataset = await new_batch(db, world)
+        vendor.disturb("submit", busy(1))
+        await call(db, dataset, vendor)
+        await call(db, dataset, vendor)
+        assert (vendor.calls["submit"], len(vendor.batches), vendor.calls["list"]) == (2, 1, 0)
+
+
+async def test_lines_that_fail_or_are_missing_go_into_the_next_batch(world: World, vendor: Vendor) -> None:
+    def spoil(place: int, line: bytes) -> bytes:
+        return {0: b"{garbage", 1: b"", 2: line.replace(b"end_turn", b"x").replace(b"200", b"500", 1)}.get(
+            place, line
+        )
+
+    async with service(world) as db:
+        dataset = await new_batch(db, world)
+        await call(db, dataset, vendor)
+        vendor.end_batches(spoil)
+        row = await call(db, dataset, vendor)
+        done = row["chunks_done"]
+        assert row["status"] == "generating"
+        assert done in (1, 2)
+        await call(db, dataset, vendor)
+        vendor.end_batches()
+        row = await call(db, dataset, vendor)
+    assert (row["status"], row["chunks_done"], row["chunks_failed"]) == ("ready", CHUNKS, 0)
+    assert len(vendor.batches) == 2
+    answers = world.rows(
+        "select count(*), count(distinct chunk_id), sum(cost_usd) from private.model_answers"
+        " where dataset_id = %s",
+        dataset["id"],
+    )
+    assert answers == [(CHUNKS, CHUNKS, spent(world, dataset["id"])[2])]
+
+
+async def test_a_function_that_dies_while_it_keeps_the_answers_counts_none_twice(
+    world: World, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[str] = []
+    call_function = Database.call
+
+    async def dies(self: Database, function: str, **parameters: Any) -> Any:
+        if function == "keep_answer":
+            kept.append(function)
+        if len(kept) == CHUNKS - 1 or function == "end_generation_batch":
+            raise ServiceUnavailable("away")
+        return await call_function(self, function, **parameters)
+
+    async with service(world) as db:
+        dataset = await new_batch(db, world)
+        await call(db, dataset, vendor)
+        vendor.end_batches()
+        with monkeypatch.context() as patched:
+            patched.setattr(Database, "call", dies)
+            with pytest.raises(ServiceUnavailable):
+                await call(db, dataset, vendor)
+        end_batch_lease(world, dataset)
+        row = await call(db, dataset, vendor)
+    assert (row["status"], row["chunks_done"]) == ("ready", CHUNKS)
+    (answers,) = world.rows(
+        "select count(*), sum(cost_usd) from private.model_answers where dataset_id = %s", dataset["id"]
+    )
+    assert answers == (CHUNKS, spent(world, dataset["id"])[2])
+
+
+async def test_a_stopped_batch_is_cancelled_and_a_cap_makes_it_smaller(world: World, vendor: Vendor) -> None:
+    async with service(world) as db:
+        dataset = await new_batch(db, world)
+        await call(db, dataset, vendor)
+        stopped = await world.call("generate-dataset", {"action": "stop", "datasetId": dataset["id"]})
+        assert stopped.json()["status"] == "generating"  # the vendor may have answered already
+        await call(db, dataset, vendor)
+        assert vendor.calls["cancel"] == 1
+        vendor.end_batches()
+        row = await call(db, dataset, vendor)
+        assert (row["status"], row["error"]["code"]) == ("failed", "generation_stopped")
+        capped = await new_batch(db, world, max_cost_usd="0.02", chunk_cost_usd="0.008")
+        await call(db, capped, vendor)
+        sizes = world.rows(
+            "select request_count from public.generation_batches where dataset_id = %s", capped["id"]
+        )
+    assert sizes == [(2,)]
+
+
+async def test_a_batch_of_somebody_else_is_told_by_its_results(world: World) -> None:
+    with FakeAnthropic(reply=truthful) as vendor:
+        async with service(world) as db:
+            dataset = await new_batch(db, world)
+            vendor.disturb("submit", Fault(503, executed=True))
+            await call(db, dataset, vendor)
+            theirs = {
+                "model": anthropic.MODEL,
+                "max_tokens": 9,
+                "messages": [{"role": "user", "content": "<s>\nx"}],
+            }
+            vendor.add_batch([{"custom_id": f"theirs-{i}", "params": theirs} for i in range(CHUNKS)])
+            await call(db, dataset, vendor)  # takes the newer one for ours
+            vendor.end_batches()
+            await call(db, dataset, vendor)
+            await call(db, dataset, vendor)
+            row = await call(db, dataset, vendor)
+    assert (row["status"], row["chunks_done"], vendor.calls["submit"]) == ("ready", CHUNKS, 1)
+
+
+async def test_who_has_no_batches_says_so(world: World) -> None:
+    async with own_functions(world, gemini_api_key=SecretStr("AIzaSyTest-0123456789")) as server:
+        for generator in ("gemini", "extractive"):
+            body = {"projectId": world.project, "datasetName": "x", "generator": generator, "batch": True}
+            refused = await server.call("generate-dataset", body)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (422, "batch_not_offered")
+    with FakeChatService() as vendor:
+        async with service(world) as db:
+            dataset = await new_batch(db, world)
+            row = await call(db, dataset, vendor)
+    assert (row["status"], row["error"]["code"]) == ("failed", "batch_not_offered")
+    assert Decimal(str(row["cost_usd"])) == 0
