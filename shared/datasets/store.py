@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -61,10 +61,19 @@ async def build_training_file(db: Database, dataset_id: UUID, method: str = "ful
     from pairs of kind 'preference', kto from those of kind 'kto', the other methods from those of kind 'sft'.
     row_count is 0 when there are none.
     """
-    pairs = [pair for pair in await read_pairs(db, dataset_id) if is_learned(pair, method)]
-    held_out = training_file([pair for pair in pairs if pair.split == "validation"], method)
-    file = training_file([pair for pair in pairs if is_trained(pair)], method)
-    return replace(file, validation=held_out if held_out.row_count else None)
+    trained, held_out = _FileDraft(method), _FileDraft(method)
+
+    def take(rows: list[Row]) -> None:
+        for pair in map(Pair.from_row, rows):
+            if is_learned(pair, method) and pair.split != "test":
+                (trained if is_trained(pair) else held_out).add(pair)
+
+    async for rows in pair_pages(db, dataset_id):
+        await asyncio.to_thread(take, rows)
+    file = await asyncio.to_thread(trained.file)
+    if not held_out.lines:
+        return file
+    return replace(file, validation=await asyncio.to_thread(held_out.file))
 
 
 def is_learned(pair: Pair, method: str) -> bool:
@@ -77,17 +86,12 @@ def is_trained(pair: Pair) -> bool:
     return pair.split in (None, "train")
 
 
-def training_file(pairs: list[Pair], method: str = "full") -> TrainingFile:
+def training_file(pairs: Iterable[Pair], method: str = "full") -> TrainingFile:
     """One line a pair, in the order given, in the shape that `training_rows` reads for this method."""
-    content = b"".join(training_line(pair, method) for pair in pairs)
-    return TrainingFile(
-        content=content,
-        sha256=hashlib.sha256(content).hexdigest(),
-        row_count=len(pairs),
-        token_count=sum(_trained_tokens(pair, method) for pair in pairs),
-        char_count=sum(len(text) for pair in pairs for text in _texts(pair, method)),
-        pairs_of_document=_by_document(pairs),
-    )
+    draft = _FileDraft(method)
+    for pair in pairs:
+        draft.add(pair)
+    return draft.file()
 
 
 def training_line(pair: Pair, method: str) -> bytes:
@@ -95,12 +99,33 @@ def training_line(pair: Pair, method: str) -> bytes:
     return line_of(_WRITERS.get(method, _messages)(pair))
 
 
-def _by_document(pairs: Iterable[Pair]) -> dict[UUID, list[UUID]]:
-    found: dict[UUID, list[UUID]] = {}
-    for pair in pairs:
+@dataclass
+class _FileDraft:
+    """A training file that grows line by line; of a pair nothing else is kept."""
+
+    method: str
+    lines: list[bytes] = field(default_factory=list)
+    token_count: int = 0
+    char_count: int = 0
+    pairs_of_document: dict[UUID, list[UUID]] = field(default_factory=dict)
+
+    def add(self, pair: Pair) -> None:
+        self.lines.append(training_line(pair, self.method))
+        self.token_count += _trained_tokens(pair, self.method)
+        self.char_count += sum(map(len, _texts(pair, self.method)))
         if pair.document_id is not None:
-            found.setdefault(pair.document_id, []).append(pair.id)
-    return found
+            self.pairs_of_document.setdefault(pair.document_id, []).append(pair.id)
+
+    def file(self) -> TrainingFile:
+        content = b"".join(self.lines)
+        return TrainingFile(
+            content=content,
+            sha256=hashlib.sha256(content).hexdigest(),
+            row_count=len(self.lines),
+            token_count=self.token_count,
+            char_count=self.char_count,
+            pairs_of_document=self.pairs_of_document,
+        )
 
 
 def _messages(pair: Pair) -> dict[str, Any]:
