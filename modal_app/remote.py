@@ -26,6 +26,7 @@ from modal_app.settings import machine
 from shared import log as logs
 from shared.training.spec import (
     Callback,
+    DatasetFile,
     ReportBatch,
     RunResult,
     Ticket,
@@ -108,14 +109,20 @@ def _fill(run_dir: Path, work: TrainerWork, callback: Callback) -> None:
     secret = run_dir / "callback.json"
     secret.touch(mode=0o600)
     secret.write_text(json.dumps({"url": callback.url, "token": callback.token.get_secret_value()}))
-    dataset = work.spec.dataset
+    _fetch(work.spec.dataset, work.dataset_url, run_dir)
+    if work.spec.validation and work.validation_url:
+        _fetch(work.spec.validation, work.validation_url, run_dir)
+
+
+def _fetch(dataset: DatasetFile, url: str, run_dir: Path) -> None:
+    """The rows lie in the directory, if they could be had: what is missing the trainer itself says."""
     try:
         RunDirectory(run_dir).dataset(dataset)
     except RunFailed:  # not there yet, or only a part of it
         try:
-            _download(work.dataset_url, run_dir / Path(dataset.name).name)
-        except httpx.HTTPError as error:  # the trainer says what is missing, in the job's history as well
-            log.error("dataset_not_downloaded", cause=type(error).__name__)
+            _download(url, run_dir / Path(dataset.name).name)
+        except httpx.HTTPError as error:
+            log.error("dataset_not_downloaded", file=dataset.name, cause=type(error).__name__)
 
 
 @stamina.retry(on=httpx.HTTPError, attempts=4, timeout=300)

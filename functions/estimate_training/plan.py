@@ -19,7 +19,7 @@ from shared.training.catalog import TINY, misplaced, resolve
 from shared.training.config import SUPERVISED, Method, TrainingConfig
 from shared.training.estimate import Estimate, at_vendor
 from shared.training.files import TrainingFile
-from shared.training.spec import BaseModelId, DatasetFile, RunSpec
+from shared.training.spec import BaseModelId, RunSpec
 
 _OWN_ADDRESS = "the service at your baseUrl"
 
@@ -88,6 +88,7 @@ def spec_to_estimate(options: TrainingOptions, file: TrainingFile, provider: Tra
     config = options.training_config
     if provider.runs_our_trainer:
         config = resolve(config, options.base_model, options.method)
+    dataset, validation = file.parts
     return RunSpec(
         job_id=uuid4(),
         attempt=1,
@@ -95,7 +96,8 @@ def spec_to_estimate(options: TrainingOptions, file: TrainingFile, provider: Tra
         base_model=options.base_model,
         method=options.method,
         config=config,
-        dataset=DatasetFile(sha256=file.sha256, row_count=file.row_count),
+        dataset=dataset,
+        validation=validation,
         gpu=options.gpu,
     )
 

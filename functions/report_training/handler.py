@@ -12,6 +12,7 @@ from uuid import UUID
 from functions.context import Context
 from shared.errors import Conflict, NotFound, Unauthorized
 from shared.jobs.spec import run_spec
+from shared.training.files import TrainingFile
 from shared.training.spec import ReportBatch, ReportReceipt, TrainerWork
 
 TRAINING_FILES = "training-files"
@@ -52,7 +53,15 @@ async def _work(job_id: UUID, run_id: UUID, context: Context) -> TrainerWork:
     if not file.row_count:
         raise Conflict("The dataset of this job has no usable pair any more.", code="dataset_empty")
     await jobs.store.record_fetched(job.id, attempt=job.attempt, documents=file.documents)
-    path = f"{job.id}/{file.sha256}.jsonl"
+    return TrainerWork(
+        spec=run_spec(job, file, run_id),
+        dataset_url=await _placed(job_id, file, context),
+        validation_url=await _placed(job_id, file.validation, context) if file.validation else None,
+    )
+
+
+async def _placed(job_id: UUID, file: TrainingFile, context: Context) -> str:
+    """The address of the rows, for who has it; they lie there now."""
+    path = f"{job_id}/{file.sha256}.jsonl"
     await context.storage.upload(TRAINING_FILES, path, file.content, "application/jsonl")
-    url = await context.storage.signed_url(TRAINING_FILES, path, expires_in_seconds=_DATASET_URL_SECONDS)
-    return TrainerWork(spec=run_spec(job, file, run_id), dataset_url=url)
+    return await context.storage.signed_url(TRAINING_FILES, path, expires_in_seconds=_DATASET_URL_SECONDS)

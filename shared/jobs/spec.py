@@ -7,11 +7,12 @@ from uuid import UUID
 from shared.jobs.model import Job
 from shared.training.config import TrainingConfig
 from shared.training.files import TrainingFile
-from shared.training.spec import DatasetFile, RunSpec
+from shared.training.spec import RunSpec
 
 
 def run_spec(job: Job, file: TrainingFile, run_id: UUID) -> RunSpec:
     """The present attempt of the job as a run. Equal rows and files give equal specs but for run_id."""
+    dataset, validation = file.parts
     return RunSpec(
         job_id=job.id,
         attempt=job.attempt,
@@ -19,7 +20,8 @@ def run_spec(job: Job, file: TrainingFile, run_id: UUID) -> RunSpec:
         base_model=job.base_model,
         method=job.method,
         config=TrainingConfig.model_validate(job.training_config),
-        dataset=DatasetFile(sha256=file.sha256, row_count=file.row_count),
+        dataset=dataset,
+        validation=validation,
         model_name=job.model_name,
         gpu=job.gpu,
         timeout_seconds=job.timeout_seconds,

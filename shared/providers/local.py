@@ -111,6 +111,8 @@ class LocalProvider:
 
     def _fill(self, run_dir: Path, spec: RunSpec, dataset: TrainingFile, callback: Callback) -> None:
         (run_dir / spec.dataset.name).write_bytes(dataset.content)
+        if spec.validation and dataset.validation:
+            (run_dir / spec.validation.name).write_bytes(dataset.validation.content)
         (run_dir / "spec.json").write_text(spec.model_dump_json(indent=2))
         secret = run_dir / "callback.json"
         secret.touch(mode=0o600)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from shared.training.spec import DatasetFile
+
 MAX_LENGTH_TOKENS = 1024  # of a row, where the user names no limit
 
 
@@ -29,3 +31,13 @@ class TrainingFile:
     def documents(self) -> dict[str, list[str]]:
         """`pairs_of_document` as JSON."""
         return {str(document): list(map(str, pairs)) for document, pairs in self.pairs_of_document.items()}
+
+    @property
+    def parts(self) -> tuple[DatasetFile, DatasetFile | None]:
+        """How a RunSpec names these rows, and those that are held out."""
+        held_out = self.validation.named("validation.jsonl") if self.validation else None
+        return self.named("train.jsonl"), held_out
+
+    def named(self, name: str) -> DatasetFile:
+        """These rows as a file of this name in a run directory."""
+        return DatasetFile(name=name, sha256=self.sha256, row_count=self.row_count)

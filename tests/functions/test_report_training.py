@@ -96,6 +96,26 @@ async def test_the_claim_brings_the_work(house: House) -> None:
     assert (await house.world.http.get(again.dataset_url)).content == rows
 
 
+async def test_rows_that_are_held_out_come_apart(house: House) -> None:
+    ticket = await house.new_ticket()
+    dataset = "(select dataset_id from training_jobs where id = %s)"
+    house.world.rows(
+        "update training_pairs set split = case when ordinal < 2 then 'validation'"
+        f" when ordinal < 9 then 'train' else 'test' end where dataset_id = {dataset}",
+        UUID(str(ticket.job_id)),
+    )
+    work = await house.work(ticket)
+    assert work.spec.validation
+    assert work.validation_url
+    for file, url, count in (
+        (work.spec.dataset, work.dataset_url, 7),
+        (work.spec.validation, work.validation_url, 2),
+    ):
+        rows = (await house.world.http.get(url)).content
+        assert hashlib.sha256(rows).hexdigest() == file.sha256
+        assert len(rows.splitlines()) == file.row_count == count
+
+
 async def test_only_who_has_the_claim_gets_the_work(house: House) -> None:
     ticket = await house.new_ticket()
     await house.work(ticket)

@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -67,6 +68,16 @@ async def test_started_twice_it_is_one_run(provider: LocalProvider, tmp_path: Pa
     assert process_of(tmp_path, refs[0])["starts"] == 1
     assert (await provider.poll(refs[0])).status == "queued"
     assert await provider.find(str(uuid4())) == []
+
+
+async def test_rows_that_are_held_out_lie_beside_the_others(provider: LocalProvider, tmp_path: Path) -> None:
+    file = replace(FILE, validation=replace(FILE, content=b"{}\n"))
+    dataset, validation = file.parts
+    run = spec().model_copy(update={"dataset": dataset, "validation": validation})
+    ref = await provider.start(run, file, idempotency_key=str(run.job_id), callback=NOBODY)
+    run_dir = tmp_path / "runs" / ref
+    assert (run_dir / "train.jsonl").read_bytes() == CONTENT
+    assert (run_dir / "validation.jsonl").read_bytes() == b"{}\n"
 
 
 async def test_another_provider_object_finds_and_stops_it(provider: LocalProvider, tmp_path: Path) -> None:
