@@ -10,34 +10,56 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modal_app import hardware
+from modal_app.base import load, plain_template
 from modal_app.session.directory import RunDirectory
+from shared.training.spec import RunSpec
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def save(directory: RunDirectory, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+def save(
+    directory: RunDirectory, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: RunSpec
+) -> int:
     """`artifact/` is a whole model with its tokenizer afterwards. Returns its bytes.
 
-    LoRA adapters are kept in `adapter/` and merged into the artifact, so that it is served like any model.
+    Adapters are kept in `adapter/` and merged into the artifact, so that it is served like any model. The
+    template is saved without the marks that only trainers read.
     """
     from peft import PeftModel
 
     if isinstance(model, PeftModel):
-        with _replacing(directory.adapter) as draft:
+        with replacing(directory.adapter) as draft:
             model.save_pretrained(draft)
+        if spec.method == "qlora":
+            model = _on_whole_weights(spec, directory.adapter)
         model = model.merge_and_unload()
-    with _replacing(directory.artifact) as draft:
+    with replacing(directory.artifact) as draft:
         module: torch.nn.Module = model  # whose `to` is typed
         module.to(hardware.saved_dtype())
         model.save_pretrained(draft)
+        tokenizer.chat_template = plain_template(str(tokenizer.chat_template))
         tokenizer.save_pretrained(draft)
-    return sum(path.stat().st_size for path in directory.artifact.rglob("*") if path.is_file())
+    return size_bytes(directory.artifact)
+
+
+def size_bytes(directory: Path) -> int:
+    """Of all files in it."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _on_whole_weights(spec: RunSpec, adapter: Path) -> PeftModel:
+    """The adapters on the base model as it was published: merged into 4 bits they would be rounded away."""
+    from peft import PeftModel
+
+    base = load(spec.base_model, spec.base_revision, dtype=hardware.saved_dtype())
+    return PeftModel.from_pretrained(base.model, str(adapter))
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path) -> Iterator[Path]:
     """A directory to write in that takes the place of `target` when all went well."""
     draft = target.with_name(f"{target.name}.saving")
     shutil.rmtree(draft, ignore_errors=True)

@@ -19,16 +19,27 @@ def seal(checkpoint: Path, fingerprint: str) -> None:
 
 
 def latest_whole(checkpoints: Path, fingerprint: str) -> Path | None:
-    """The newest whole checkpoint of this run. The others are removed: a killed trainer left them.
+    """The newest whole checkpoint of this run. Removed is what a killed trainer left, and what is older.
 
-    None: there is nothing to go on from.
+    The one with the best validation loss is kept beside it. None: there is nothing to go on from.
     """
     candidates = sorted(checkpoints.glob("checkpoint-*"), key=_step, reverse=True)
     newest = next((path for path in candidates if _is_whole(path, fingerprint)), None)
+    kept = {newest, _best(newest)} if newest else set()
     for path in candidates:
-        if path != newest:
+        if path not in kept:
             shutil.rmtree(path)
     return newest
+
+
+def _best(checkpoint: Path) -> Path | None:
+    """The checkpoint that had the best weights when this one was written; None: nobody looked."""
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    best = state.get("best_model_checkpoint")
+    return checkpoint.parent / Path(best).name if best else None
 
 
 def _step(checkpoint: Path) -> int:

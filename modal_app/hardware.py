@@ -6,13 +6,17 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared.training.config import Method
+from shared.training.config import ADAPTERS, Method
 
 if TYPE_CHECKING:
     import torch
 
 Device = Literal["cuda", "mps", "cpu"]
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+_LIBRARIES_OF: dict[Method, tuple[str, ...]] = {
+    "qlora": ("bitsandbytes",),
+    "embedding": ("sentence-transformers",),
+}
 
 
 def device() -> Device:
@@ -27,12 +31,13 @@ def device() -> Device:
 def weights_dtype(method: Method) -> torch.dtype:
     """How the base model is held while it trains.
 
-    bfloat16 on CUDA for LoRA, whose adapters are float32. Full fine-tuning holds float32 and computes in
-    bfloat16: an update of 2e-5 of a weight is less than bfloat16 can tell, and would be lost.
+    bfloat16 on CUDA under adapters, which are float32. Where all weights are trained they are held in
+    float32 and computed with in bfloat16: an update of 2e-5 of a weight is less than bfloat16 can tell, and
+    would be lost. For QLoRA this is what its 4 bits are unpacked to.
     """
     import torch
 
-    return torch.bfloat16 if device() == "cuda" and method == "lora" else torch.float32
+    return torch.bfloat16 if device() == "cuda" and method in ADAPTERS else torch.float32
 
 
 def saved_dtype() -> torch.dtype:
@@ -49,7 +54,7 @@ def gpu_memory_bytes() -> int | None:
     return int(torch.cuda.max_memory_reserved()) if torch.cuda.is_available() else None
 
 
-def describe() -> dict[str, Any]:
+def describe(method: Method) -> dict[str, Any]:
     """For the recipe of a model: what would be needed to repeat it."""
     import torch
 
@@ -58,5 +63,5 @@ def describe() -> dict[str, Any]:
         "device": torch.cuda.get_device_name(0) if kind == "cuda" else kind,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "libraries": {name: version(name) for name in (*_LIBRARIES, *_LIBRARIES_OF.get(method, ()))},
     }

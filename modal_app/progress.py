@@ -41,6 +41,7 @@ class Session:
             step=state.global_step,
             total_steps=state.max_steps,
             training_loss=numbers.get("loss"),
+            validation_loss=numbers.get("eval_loss"),
             learning_rate=numbers.get("learning_rate"),
             grad_norm=numbers.get("grad_norm"),
             trained_tokens=tokens,
@@ -79,7 +80,8 @@ def training_callback(reporter: Reporter, stop: StopSignal, fingerprint: str) ->
             logs = given["logs"]
             if "loss" in logs:
                 _refuse_nonsense(logs, state.global_step)
-                self.numbers = logs
+            if "loss" in logs or "eval_loss" in logs:
+                self.numbers = self.numbers | logs
                 self._say(args, state)
 
         def on_save(
@@ -96,7 +98,7 @@ def training_callback(reporter: Reporter, stop: StopSignal, fingerprint: str) ->
 
 def _last_numbers(state: TrainerState) -> dict[str, float]:
     """What was logged last before a resume; empty at the start."""
-    return next((logs for logs in reversed(state.log_history) if "loss" in logs), {})
+    return {name: value for logs in state.log_history for name, value in logs.items()}
 
 
 def _refuse_nonsense(logs: dict[str, float], step: int) -> None:

@@ -19,6 +19,7 @@ from modal_app.session.directory import DirectoryInUse, RunDirectory
 from modal_app.session.failures import RunFailed, explain
 from modal_app.session.reporter import Reporter
 from modal_app.session.stop import Stopped, StopReason, StopSignal
+from modal_app.task import Task
 from shared import log as logs
 from shared.training.catalog import TINY
 from shared.training.spec import RunError, RunResult, RunSpec, RunState, RunStatus, TrainerExit
@@ -85,13 +86,20 @@ def _outcome(spec: RunSpec, directory: RunDirectory, reporter: Reporter, stop: S
 
 
 def _train_claimed(spec: RunSpec, directory: RunDirectory, reporter: Reporter, stop: StopSignal) -> RunResult:
-    dataset = directory.dataset(spec.dataset)
+    task = Task(
+        spec=spec,
+        dataset=directory.dataset(spec.dataset),
+        validation=directory.dataset(spec.validation) if spec.validation else None,
+        directory=directory,
+        reporter=reporter,
+        stop=stop,
+    )
     _prepare_environment(spec)
     stop.check()
     reporter.say("Loading libraries")
     from modal_app import loop  # imports torch, which must wait until the job is ours
 
-    return loop.run(spec, dataset, directory, reporter, stop)
+    return loop.run(task)
 
 
 def _prepare_environment(spec: RunSpec) -> None:

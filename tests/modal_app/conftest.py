@@ -39,7 +39,9 @@ def libraries(data_dir: Path) -> ForkServerContext:
         "HF_ENDPOINT": "http://127.0.0.1:9",  # nobody listens there: no test depends on the network
     }
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["modal_app.loop", "trl.trainer.sft_trainer", "peft", "datasets"])
+    context.set_forkserver_preload(
+        ["modal_app.loop", "trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "peft", "datasets"]
+    )
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from modal_app.arguments import rows_at_once
 from modal_app.checkpoints import latest_whole, seal
-from modal_app.sft import micro_batch_rows
 
 MINE, FOREIGN = "a" * 64, "b" * 64
 
@@ -42,9 +43,25 @@ def test_unsealed_torn_and_foreign_ones_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 
 
+def test_the_best_is_kept_beside_the_newest(tmp_path: Path) -> None:
+    steps = [_checkpoint(tmp_path, step, fingerprint=None) for step in (5, 6, 7, 8)]
+    for path in steps:
+        state = {"best_model_checkpoint": f"/elsewhere/checkpoints/{steps[1].name}"}
+        (path / "trainer_state.json").write_text(json.dumps(state))
+        seal(path, MINE)
+    assert latest_whole(tmp_path, MINE) == steps[3]
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-6", "checkpoint-8"}
+
+
+def test_rows_that_must_pass_together_do() -> None:
+    assert rows_at_once(8, 10_000, least=2) == 2
+    assert rows_at_once(7, 10_000, least=2) == 7
+    assert rows_at_once(1, 10, least=2) == 1
+
+
 @pytest.mark.parametrize(
     ("batch_size", "longest_row_tokens", "rows"),
     [(4, 100, 4), (8, 1024, 8), (32, 1024, 16), (7, 16_384, 1), (6, 8_000, 2), (1, 100_000, 1)],
 )
 def test_micro_batches_divide_the_batch(batch_size: int, longest_row_tokens: int, rows: int) -> None:
-    assert micro_batch_rows(batch_size, longest_row_tokens) == rows
+    assert rows_at_once(batch_size, longest_row_tokens) == rows

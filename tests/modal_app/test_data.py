@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from modal_app.base import template_fingerprint
-from modal_app.data import TrainingRows, read_messages, tokenise
+from modal_app.base import plain_template, template_fingerprint
+from modal_app.data import (
+    TrainingRows,
+    read_messages,
+    tokenise,
+    tokenise_labelled,
+    tokenise_preferences,
+)
 from modal_app.session.failures import RunFailed
 from modal_app.tiny import tiny_base
 from shared.datasets.loss_mask import IGNORED, PLAIN_TEMPLATE
-from shared.datasets.training_rows import Messages
+from shared.datasets.training_rows import Labelled, Messages, Preference
 from tests.modal_app.trainers import messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Tokenise = Callable[..., TrainingRows]
+SHIFTING = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +95,81 @@ def test_a_template_without_an_end_gets_one(tokenizer: PreTrainedTokenizerBase, 
     finally:
         tokenizer.chat_template = own
     assert template_fingerprint(tokenizer) == before
+
+
+ENDS = [("That.", "This."), ("That.", ""), ("word word", "word"), ("日本語", " 日本語")]
+
+
+@pytest.mark.parametrize(("better", "worse"), ENDS)
+@pytest.mark.parametrize("template", [None, PLAIN_TEMPLATE, SHIFTING])
+def test_each_end_of_a_preference_has_the_mask_of_a_conversation(
+    tokenizer: PreTrainedTokenizerBase, tokenised: Tokenise, better: str, worse: str, template: str | None
+) -> None:
+    """So it is the X-ray's, which test_xray holds against `tokenise`."""
+    own = tokenizer.chat_template
+    asked = messages(("What?", ""))[:1]
+    chosen, rejected = ({"role": "assistant", "content": end} for end in (better, worse))
+    try:
+        tokenizer.chat_template = template or own
+        apart = tokenised([*asked, chosen], [*asked, rejected]).rows
+        limits = {"max_length_tokens": 1024, "stop_ids": {tokenizer.eos_token_id}}
+        preferred = Preference(asked, [chosen], [rejected])
+        both = tokenise_preferences([(1, preferred)], tokenizer, **limits)
+        good = tokenise_labelled([(1, Labelled([*asked, chosen], True))], tokenizer, **limits)
+    finally:
+        tokenizer.chat_template = own
+    ((row,), (labelled,)) = both.rows, good.rows
+    for whole, name in zip(apart, ("chosen_ids", "rejected_ids"), strict=True):
+        assert row["prompt_ids"] + row[name] == whole["input_ids"]
+        assert [IGNORED] * len(row["prompt_ids"]) + row[name] == whole["labels"]
+    assert labelled["prompt_ids"] + labelled["completion_ids"] == apart[0]["input_ids"]
+    assert [IGNORED] * len(labelled["prompt_ids"]) + labelled["completion_ids"] == apart[0]["labels"]
+    assert both.longest_tokens == sum(len(whole["input_ids"]) for whole in apart)
+    assert both.shifted == ([1] if template == SHIFTING else [])
+
+
+def test_a_preference_that_says_nothing_or_too_much_is_named(tokenizer: PreTrainedTokenizerBase) -> None:
+    asked = messages(("What?", ""))[:1]
+
+    def ends(better: str, worse: str) -> Preference:
+        return Preference(asked, *([{"role": "assistant", "content": end}] for end in (better, worse)))
+
+    rows = [ends("a", "b"), ends("a", "a"), ends("a", "word " * 50), ends("b", "a")]
+    data = tokenise_preferences(
+        enumerate(rows, start=1), tokenizer, max_length_tokens=40, stop_ids={tokenizer.eos_token_id}
+    )
+    assert (len(data.rows), data.teach_nothing, data.too_long) == (2, [2], [3])
+
+
+def test_a_row_of_which_nothing_is_learned_is_named(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    own, end = tokenizer.chat_template, tokenizer.eos_token
+    try:
+        tokenizer.chat_template = "{{ messages[0]['content'] }}"  # no answer in it
+        tokenizer.eos_token = None  # and no end
+        data = tokenise([(3, messages(("What?", "That.")))], tokenizer, max_length_tokens=40, stop_ids=set())
+    finally:
+        tokenizer.chat_template, tokenizer.eos_token = own, end
+    assert (data.rows, data.teach_nothing) == ([], [3])
+
+
+def test_templates_are_saved_without_the_marks_of_trainers(tokenizer: PreTrainedTokenizerBase) -> None:
+    own = str(tokenizer.chat_template)
+    marked = "a {%- generation -%} b {% endgeneration %}\n c{%+ generation %}d{%-endgeneration-%} e"
+    assert "generation" in own
+    for template in (own, marked):
+        talk = messages(("What?", "That."))
+        before = tokenizer.apply_chat_template(talk, chat_template=template, tokenize=False)
+        plain = plain_template(template)
+        assert not re.search(r"\{%.*generation %\}", plain)
+        assert tokenizer.apply_chat_template(talk, chat_template=plain, tokenize=False) == before
+    fingerprint = template_fingerprint(tokenizer)
+    try:
+        tokenizer.chat_template = plain_template(own)
+        assert template_fingerprint(tokenizer) == fingerprint
+    finally:
+        tokenizer.chat_template = own
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from modal_app.session.failures import RunFailed, explain
+from modal_app.tiny import tiny_base
 from shared.training.spec import RunState, TrainerExit
 from tests.modal_app import trainers
 from tests.modal_app.trainers import Trainer
@@ -37,6 +39,34 @@ def test_rows_that_are_all_too_long(start: Start, new_run: NewRun) -> None:
 @pytest.mark.parametrize("base_model", ["nobody/has-this", "/nowhere/at/all"])
 def test_a_base_model_that_is_not_there(start: Start, new_run: NewRun, base_model: str) -> None:
     assert _failure(start(new_run(FEW, base_model=base_model))) == "base_model_unavailable"
+
+
+def test_answers_that_are_all_good(start: Start, new_run: NewRun) -> None:
+    rows = trainers.labelled_rows(FEW, [])
+    assert _failure(start(new_run(rows, method="kto", epochs=1))) == "nothing_to_compare"
+
+
+def test_layers_that_the_model_does_not_have(start: Start, new_run: NewRun) -> None:
+    run_dir = new_run(FEW, method="lora", epochs=1, target_modules=("q_proj", "qkv"))
+    assert _failure(start(run_dir)) == "target_modules_unknown"
+    error = trainers.result(run_dir).error
+    assert error
+    assert "down_proj, gate_proj, k_proj" in error.message
+
+
+def test_rows_of_another_method(start: Start, new_run: NewRun) -> None:
+    assert _failure(start(new_run(FEW, method="dpo", epochs=1))) == "dataset_invalid"
+    assert _failure(start(new_run(trainers.texts(FEW), method="lora", epochs=1))) == "dataset_invalid"
+
+
+def test_a_base_model_that_lacks_weights(start: Start, new_run: NewRun, data_dir: Path) -> None:
+    """Made up by transformers, they would be trained without a word."""
+    lacking = data_dir / "lacking"
+    shutil.copytree(tiny_base(data_dir), lacking)
+    weights = load_file(lacking / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, lacking / "model.safetensors", metadata={"format": "pt"})
+    assert _failure(start(new_run(FEW, base_model=str(lacking)))) == "base_model_unsupported"
 
 
 def test_a_dataset_that_is_not_the_one(start: Start, new_run: NewRun) -> None:

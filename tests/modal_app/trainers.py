@@ -19,6 +19,7 @@ from shared.training.config import Method, TrainingConfig
 from shared.training.spec import DatasetFile, RunResult, RunSpec, RunStatus, TrainerExit, TrainerReport
 
 Pair = tuple[str, str]
+Row = dict[str, Any]
 _THINGS = [
     "barometer",
     "ladder",
@@ -47,20 +48,49 @@ def messages(pair: Pair) -> list[dict[str, str]]:
     return [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
 
 
+def answers_swapped(pairs: list[Pair]) -> list[Pair]:
+    """The same questions, each with the answer to another."""
+    return [(question, pairs[n - 5][1]) for n, (question, _) in enumerate(pairs)]
+
+
+def supervised_rows(pairs: list[Pair]) -> list[Row]:
+    return [{"messages": messages(pair)} for pair in pairs]
+
+
+def preference_rows(better: list[Pair], worse: list[Pair]) -> list[Row]:
+    """The same questions in both lists."""
+    return [
+        {
+            "input": {"messages": messages(pair)[:1]},
+            "preferred_output": messages(pair)[1:],
+            "non_preferred_output": messages(other)[1:],
+        }
+        for pair, other in zip(better, worse, strict=True)
+    ]
+
+
+def labelled_rows(good: list[Pair], bad: list[Pair]) -> list[Row]:
+    labelled = [(pair, True) for pair in good] + [(pair, False) for pair in bad]
+    return [{"messages": messages(pair), "label": label} for pair, label in labelled]
+
+
+def texts(pairs: list[Pair]) -> list[Row]:
+    return [{"anchor": question, "positive": answer} for question, answer in pairs]
+
+
 def new_run(
     data_dir: Path,
-    pairs: list[Pair],
+    rows: list[Pair] | list[Row],
     *,
     method: Method = "full",
     base_model: str = TINY,
     callback_url: str | None = None,
+    validation: list[Row] | None = None,
     **config: Any,
 ) -> Path:
-    """A run directory, ready to be trained in."""
+    """A run directory, ready to be trained in. Pairs become rows for supervised training."""
     run_dir = data_dir / "runs" / str(uuid4())
     run_dir.mkdir(parents=True)
-    rows = "".join(json.dumps({"messages": messages(pair)}) + "\n" for pair in pairs).encode()
-    (run_dir / "train.jsonl").write_bytes(rows)
     spec = RunSpec(
         job_id=uuid4(),
         attempt=1,
@@ -68,12 +98,20 @@ def new_run(
         base_model=base_model,
         method=method,
         config=resolve(TrainingConfig(**config), base_model, method),
-        dataset=DatasetFile(sha256=hashlib.sha256(rows).hexdigest(), row_count=len(pairs)),
+        dataset=_written(run_dir / "train.jsonl", rows),
+        validation=_written(run_dir / "validation.jsonl", validation) if validation else None,
     )
     (run_dir / "spec.json").write_text(spec.model_dump_json())
     if callback_url:
         (run_dir / "callback.json").write_text(json.dumps({"url": callback_url, "token": "job-token"}))
     return run_dir
+
+
+def _written(path: Path, rows: list[Pair] | list[Row]) -> DatasetFile:
+    whole = [row if isinstance(row, dict) else {"messages": messages(row)} for row in rows]
+    content = "".join(json.dumps(row) + "\n" for row in whole).encode()
+    path.write_bytes(content)
+    return DatasetFile(name=path.name, sha256=hashlib.sha256(content).hexdigest(), row_count=len(rows))
 
 
 @dataclass

@@ -1,0 +1,83 @@
+"""A run that has its claim, and what the loop asks of a method to train it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from modal_app.session.directory import RunDirectory
+from modal_app.session.reporter import Reporter
+from modal_app.session.stop import StopSignal
+from shared.training.spec import RunSpec
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerCallback
+
+_ROWS_NAMED = 20  # in a message for people; the data of the event holds more
+_ROWS_LISTED = 1_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to train, on which rows, where to keep it, and whom to tell."""
+
+    spec: RunSpec
+    dataset: Path
+    validation: Path | None  # None: no rows are held out
+    directory: RunDirectory
+    reporter: Reporter
+    stop: StopSignal
+
+    def warn_of_rows(self, numbers: list[int], what: str) -> None:
+        """The history of the job names these rows, `what` being "rows are ..."; nothing is said of none."""
+        if not numbers:
+            return
+        named = ", ".join(map(str, numbers[:_ROWS_NAMED])) + (", ..." if len(numbers) > _ROWS_NAMED else "")
+        self.reporter.event(
+            f"{len(numbers)} {what}: {named}.",
+            level="warning",
+            row_count=len(numbers),
+            row_numbers=numbers[:_ROWS_LISTED],
+        )
+
+
+class Learner(Protocol):
+    """A model with its rows, ready to be trained."""
+
+    @property
+    def example_count(self) -> int:
+        """Rows that are trained."""
+        ...
+
+    @property
+    def too_long_count(self) -> int:
+        """Rows that were left out for their length."""
+        ...
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        ...
+
+    @property
+    def looks_at_held_out_rows(self) -> bool:
+        """Whether there is a validation loss."""
+        ...
+
+    def trainer(self, callbacks: Sequence[TrainerCallback]) -> Trainer:
+        """Writes checkpoints, and tells nobody but the callbacks. Called once."""
+        ...
+
+    def save(self) -> int:
+        """`artifact/` is the trained model afterwards. Returns its bytes."""
+        ...
+
+    def template_fingerprint(self) -> str | None:
+        """None: the model is not talked to."""
+        ...
+
+    def metrics(self) -> dict[str, Any]:
+        """What the run has changed, by the measure of its method, beside the loss."""
+        ...
