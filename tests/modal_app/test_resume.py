@@ -11,15 +11,25 @@ import pytest
 from shared.training.config import Method
 from shared.training.spec import RunState, TrainerExit
 from tests.modal_app import trainers
-from tests.modal_app.trainers import Trainer
+from tests.modal_app.trainers import Row, Trainer
 
 Start = Callable[[Path], Trainer]
 NewRun = Callable[..., Path]
 PAIRS = trainers.facts(14)  # the last batch of an epoch is smaller: 4 steps
 
 
+ROWS: dict[Method, list[Row]] = {
+    "full": trainers.supervised_rows(PAIRS),
+    "lora": trainers.supervised_rows(PAIRS),
+    "qlora": trainers.supervised_rows(PAIRS),
+    "orpo": trainers.preference_rows(PAIRS, trainers.answers_swapped(PAIRS)),
+    "kto": trainers.labelled_rows(PAIRS[:7], trainers.answers_swapped(PAIRS)[:7]),
+    "embedding": trainers.texts(PAIRS),
+}
+
+
 def _new(new_run: NewRun, method: Method) -> Path:
-    return new_run(PAIRS, method=method, epochs=10, save_steps=6)
+    return new_run(ROWS[method], method=method, batch_size=4, epochs=10, save_steps=6)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +38,10 @@ def _new(new_run: NewRun, method: Method) -> Path:
         ("lora", signal.SIGTERM, TrainerExit.INTERRUPTED),  # its dropout draws random numbers
         ("full", signal.SIGINT, TrainerExit.INTERRUPTED),
         ("full", signal.SIGKILL, -signal.SIGKILL),
+        ("qlora", signal.SIGTERM, TrainerExit.INTERRUPTED),
+        ("orpo", signal.SIGKILL, -signal.SIGKILL),
+        ("kto", signal.SIGTERM, TrainerExit.INTERRUPTED),
+        ("embedding", signal.SIGKILL, -signal.SIGKILL),
     ],
 )
 def test_resume_equals_not_stopping(
