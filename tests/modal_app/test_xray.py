@@ -15,6 +15,9 @@ import pytest
 from modal_app import hardware
 from modal_app.data import TrainingRows, read_messages, tokenise
 from modal_app.session.directory import RunDirectory
+from modal_app.session.reporter import Reporter
+from modal_app.session.stop import StopSignal
+from modal_app.task import Task
 from modal_app.tiny import tiny_base
 from shared.datasets.base_tokenizer import BaseTokenizer
 from shared.datasets.examples import Example
@@ -176,32 +179,50 @@ def test_tokens_that_only_the_configuration_names_get_the_same_ids(data_dir: Pat
 
 
 def _write_batches(run_dir: Path, target: Path) -> None:
-    """What TRL hands to the model in an epoch: the labels of each row, without padding."""
+    """What TRL hands to the model in an epoch: the labels of each row, without what fills a line."""
     from transformers import TrainerCallback
 
     from modal_app.base import load
     from modal_app.sft import build_trainer
 
-    spec = RunDirectory(run_dir).spec()
+    directory = RunDirectory(run_dir)
+    spec, stop = directory.spec(), StopSignal(directory.cancel_file)
+    task = Task(spec, run_dir / "train.jsonl", None, directory, Reporter(directory, spec, stop), stop)
     base = load(spec.base_model, None, dtype=hardware.weights_dtype(spec.method))
     data = tokenise(
-        read_messages(run_dir / "train.jsonl"),
+        read_messages(task.dataset),
         base.tokenizer,
         max_length_tokens=LIMIT_TOKENS,
         stop_ids=base.stop_ids,
     )
-    trainer = build_trainer(spec, base, data, run_dir / "checkpoints", TrainerCallback())
+    trainer = build_trainer(task, base, data, None, [TrainerCallback()])
     rows = []
     for batch in trainer.get_train_dataloader():
-        for labels, is_read in zip(batch["labels"], batch["attention_mask"], strict=True):
-            rows.append(labels[is_read.bool()].tolist())
+        if "position_ids" in batch:
+            rows += _unpacked(batch)
+        else:
+            for labels, is_read in zip(batch["labels"], batch["attention_mask"], strict=True):
+                rows.append(labels[is_read.bool()].tolist())
     target.write_text(json.dumps(rows))
 
 
+def _unpacked(batch: dict[str, Any]) -> list[list[int]]:
+    """The labels of each row of a packed batch. A row begins where position 0 stands before position 1."""
+    rows: list[list[int]] = []
+    for labels, positions in zip(batch["labels"].tolist(), batch["position_ids"].tolist(), strict=True):
+        for place, (label, position) in enumerate(zip(labels, positions, strict=True)):
+            if position == 0 and positions[place + 1 : place + 2] == [1]:
+                rows.append([])
+            if position or positions[place + 1 : place + 2] == [1]:
+                rows[-1].append(label)
+    return rows
+
+
+@pytest.mark.parametrize("packing", [False, True])
 def test_the_model_is_given_the_labels_of_the_xray(
-    libraries: ForkServerContext, new_run: Callable[..., Path], data_dir: Path, tmp_path: Path
+    libraries: ForkServerContext, new_run: Callable[..., Path], data_dir: Path, tmp_path: Path, packing: bool
 ) -> None:
-    run_dir = new_run([("Where?", "There.")], packing=False, batch_size=4)
+    run_dir = new_run([("Where?", "There.")], packing=packing, batch_size=4)
     rows = [row for kind in FILES.values() for row in kind if "messages" in row]
     (run_dir / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     process = libraries.Process(target=_write_batches, args=(run_dir, tmp_path / "batches.json"))
