@@ -17,7 +17,7 @@ from shared.providers.base import ENDED_STATUSES, KeyFacts, ProviderReport
 from shared.providers.huggingface_client import HuggingFaceClient, listed_jobs
 from shared.providers.wire import OneAtATime, before_create
 from shared.training import estimate
-from shared.training.config import Method
+from shared.training.config import METHODS
 from shared.training.files import TrainingFile
 from shared.training.spec import Callback, RunSpec
 
@@ -37,7 +37,7 @@ class HuggingFaceProvider:
 
     name = "huggingface"
     key: KeyProvider | None = "huggingface"
-    methods: frozenset[Method] = frozenset({"full", "lora"})
+    methods = METHODS
     runs_our_trainer = True
 
     def __init__(

@@ -23,7 +23,7 @@ from shared.keys.store import OpenedKey
 from shared.providers.base import KeyFacts, ProviderReport
 from shared.training import estimate
 from shared.training.catalog import TINY
-from shared.training.config import Method
+from shared.training.config import METHODS
 from shared.training.files import TrainingFile
 from shared.training.spec import Callback, RunError, RunSpec, RunState, RunStatus
 
@@ -48,7 +48,7 @@ class LocalProvider:
 
     name = "local"
     key = None
-    methods: frozenset[Method] = frozenset({"full", "lora"})
+    methods = METHODS
     runs_our_trainer = True
     late_seconds = 0.0  # a run directory is there or it is not
 

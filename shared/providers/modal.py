@@ -34,7 +34,7 @@ from shared.keys.store import OpenedKey
 from shared.providers.base import KeyFacts, ProviderReport, ReportedStatus
 from shared.providers.wire import before_create, silence, told
 from shared.training import estimate
-from shared.training.config import Method
+from shared.training.config import METHODS
 from shared.training.files import TrainingFile
 from shared.training.spec import Callback, RunError, RunResult, RunSpec, RunState, Ticket
 
@@ -85,7 +85,7 @@ class ModalProvider:
 
     name = "modal"
     key = None  # the token is the deployment's, not a user's
-    methods: frozenset[Method] = frozenset({"full", "lora"})
+    methods = METHODS
     runs_our_trainer = True
     late_seconds = 60.0  # a call that arrives even later finds its attempt given up, and gets no claim
 
