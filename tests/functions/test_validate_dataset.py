@@ -6,9 +6,14 @@ import pytest
 
 from devstack.install import TIKTOKEN_DIR
 from devstack.up import Stack
+from functions.context import Services
+from functions.validate_dataset import handler
+from shared.datasets import store
+from shared.datasets.validate import Validation
+from shared.db import Row
 from shared.tokens import count_tokens
 from tests.functions.documents import upload
-from tests.functions.world import World, make_world
+from tests.functions.world import World, make_world, own_functions
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +172,25 @@ async def test_what_an_edit_made_unknown_is_computed_again(
     assert (grounded[1], plain[1:]) == (1.0, (None, None))
     assert invented[1] < 0.3 < grounded[2]
     assert plain[0] == count_tokens("What opens door 5?") + count_tokens("Nobody knows.")
+
+
+async def test_the_row_tells_how_far_it_is_and_that_it_has_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, object]] = []
+    tell = handler._tell
+
+    async def noted(services: Services, dataset: Row, **columns: object) -> None:
+        told.append(columns)
+        await tell(services, dataset, **columns)
+
+    monkeypatch.setattr(handler, "_tell", noted)
+    monkeypatch.setattr(handler, "_TOLD_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(store, "PAGE_ROWS", 4)
+    async with own_functions(world) as house:
+        assert (await house.call("validate-dataset", {"datasetId": world.dataset})).status_code == 200
+        assert [columns["validation_percent"] for columns in told] == [33, 66, 99, None]
+        monkeypatch.setattr(Validation, "finish", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await house.call("validate-dataset", {"datasetId": world.dataset})
+        assert told[-1] == {"validation_percent": None}
