@@ -13,6 +13,7 @@ from shared.datasets.file_rows import UNREADABLE
 from shared.datasets.findings import Finding
 from shared.datasets.limits import Limits
 from shared.datasets.reading import Detected, Reading
+from shared.datasets.sources import ChatRun
 
 LISTED_A_RULE = 20
 
@@ -70,14 +71,14 @@ def check_file(
     report = FileReport(path.name)
     reading = Reading(path, limits or Limits(), mapping or {})
     checker: Checker | None = None
-    for item in reading:
+    for item in reading.in_runs():
         if isinstance(item, Finding):
             report.add(item, listed_a_rule)
             continue
         if checker is None:
             format = reading.detected.format if reading.detected else ""
             checker = Checker(format=format, file=path.name)
-        for finding in checker.add(item):
+        for finding in checker.add_run(item) if isinstance(item, ChatRun) else checker.add(item):
             report.add(finding, listed_a_rule)
     report.detected, report.row_count = reading.detected, reading.row_count
     if checker:

@@ -5,20 +5,23 @@ The same for the rows of files and for the pairs of the stack. A row with an err
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from shared.datasets.chats import key_of
+from shared.datasets.chats import Turn, example_of, key_of
 from shared.datasets.examples import Example
 from shared.datasets.findings import Finding, Severity
 from shared.datasets.lengths import BINS, Lengths
-from shared.datasets.model import takes_turns
+from shared.datasets.model import Message, takes_turns
 from shared.datasets.repeats import Repeats
 from shared.datasets.sample import Sample
-from shared.datasets.sensitive import sensitive_in
+from shared.datasets.sensitive import may_be_sensitive, sensitive_in
+from shared.datasets.sources import ChatRun
 from shared.datasets.writing import NotHeld, line_of, row_of
 from shared.documents.language import language_of
 from shared.tokens import count_tokens, counts_exactly
@@ -27,10 +30,11 @@ FEW_ROWS = 10  # the fewest that OpenAI trains on
 MAX_TOKENS = 4096  # a row
 MAX_FILE_BYTES = 100 * 2**20
 OPENAI_FORMATS = ("openai", "openai_preference")
+_ROLE = re.compile("system|user|assistant|tool")
 _BYTES_A_TOKEN = 4  # when tokens are estimated: of UTF-8, over all languages
 _SHORT_CHARS = 16  # a longer answer is not near-empty
 _PLACEHOLDERS = {"n/a", "na", "none", "null", "nil", "nan", "todo", "tbd", "tba", "xxx", "empty", "no answer"}
-_LANGUAGE_ROWS, _LANGUAGE_CHARS = 200, 500  # of so many answers, and of so much of them, the language is told
+_LANGUAGE_ROWS, _LANGUAGE_CHARS = 100, 500  # of so many answers, and of so much of them, the language is told
 _LANGUAGE_SHARE = 0.05  # of them in another language than most: told
 
 
@@ -97,12 +101,52 @@ class Checker:
 
         token_count: of all its messages; None: estimated, and counted when it may be over the limit.
         """
-        tokens = _estimated(example) if token_count is None else token_count
-        found = [*self._about(example), *self._too_long(example, token_count)]
+        byte_count = _byte_count(example)
+        tokens = -(-byte_count // _BYTES_A_TOKEN) if token_count is None else token_count
+        found = [*self._about(example), *self._too_long(example, token_count, byte_count)]
         if not any(finding.is_error for finding in found):
             self._is_exact &= token_count is not None
             self._count(example, tokens, quality)
         return found
+
+    def add_run(self, run: ChatRun) -> Iterator[Finding]:
+        """The same for plain chats with nothing sensitive in them: what is in order is only counted.
+
+        For rows of files, which need not fit.
+        """
+        rows, sizes, odd = [chat.messages for chat in run.chats], [], list[int]()
+        for place, turns in enumerate(rows):
+            roles, size, text = "", 0, ""
+            for turn in turns:
+                text = turn.content
+                roles += turn.role
+                size += len(text) if text.isascii() else len(text.encode())
+                if not text or text.isspace():
+                    odd.append(place)
+            sizes.append(-(-size // _BYTES_A_TOKEN))
+            is_short = len(text) <= _SHORT_CHARS and _says_nothing(text)
+            if is_short or size > MAX_TOKENS or not _in_order(roles):
+                odd.append(place)
+        start = 0
+        for place in [*sorted({*odd}), len(rows)]:
+            self._count_run(run.line + start, rows[start:place], sizes[start:place])
+            if place < len(rows):
+                yield from self.add(example_of(run.chats[place], run.line + place))
+            start = place + 1
+
+    def _count_run(self, line: int, rows: list[tuple[Turn, ...]], sizes: list[int]) -> None:
+        if not rows:
+            return
+        self._is_exact = False
+        while self._answers.next < len(self._lines) + len(rows):
+            turns = rows[self._answers.next - len(self._lines)]
+            self._answers.take(turns[-1].content[:_LANGUAGE_CHARS])
+        self._lines.extend(range(line, line + len(rows)))
+        self._lengths.tokens.extend(sizes)
+        self._rows.keys.extend(map(hash, rows))
+        self._prompts.keys.extend([hash(turns[:-1]) for turns in rows])
+        # As key_of has them: the first message of the user is behind that of the system.
+        self._questions.keys.extend([hash(turns[turns[0].role == "system"].content) for turns in rows])
 
     def finish(self, byte_size: int | None = None) -> Iterator[Finding]:
         """What is wrong with all of them together; byte_size: of their file, when there is one."""
@@ -117,7 +161,7 @@ class Checker:
             mean_tokens=self._lengths.mean,
             is_exact=self._is_exact,
             mean_quality=self._qualities / self._quality_rows if self._quality_rows else None,
-            question_count=len(self._questions) - sum(1 for _ in self._questions.pairs()),
+            question_count=self._questions.distinct_count,
             histogram=self._lengths.histogram(),
             languages=self._language_shares(),
         )
@@ -161,7 +205,7 @@ class Checker:
         if any(end[-1].role != "assistant" for end in (messages, example.rejected) if end):
             hint = "Take the last message off, or add the answer."
             yield wrong("no_answer", "The assistant has not the last word.", hint)
-        if any(message.role == "system" for message in messages[1:]):
+        if not _system_first(messages):
             yield wrong("system_not_first", "A system message stands after the first.", "Put it first.")
         elif not takes_turns(messages):
             hint = (
@@ -185,32 +229,31 @@ class Checker:
 
     def _near_empty(self, example: Example) -> Iterator[Finding]:
         answer = example.messages[-1]
-        if len(answer.content) > _SHORT_CHARS or answer.tool_calls or answer.role != "assistant":
-            return
-        said = answer.content.strip()
-        if said.casefold().strip(".!-_<>[]() ") in _PLACEHOLDERS or not any(map(str.isalnum, said)):
+        if answer.role == "assistant" and not answer.tool_calls and _says_nothing(answer.content):
+            message = f"The answer is only {answer.content.strip()!r}."
             hint = "Write an answer, unless the model is to give this one."
-            yield self._found("near_empty_answer", f"The answer is only {said!r}.", hint, example.line)
+            yield self._found("near_empty_answer", message, hint, example.line)
 
     def _sensitive(self, example: Example) -> Iterator[Finding]:
+        messages = (*example.messages, *(example.rejected or ()))
+        said = [m.content if not m.tool_calls else f"{m.content} {m.tool_calls}" for m in messages]
+        if not may_be_sensitive("\n".join(said)):
+            return
         told = set()
-        for message in (*example.messages, *(example.rejected or ())):
-            calls = str(message.tool_calls) if message.tool_calls else ""
-            for found in sensitive_in(message.content + calls):
+        for message, text in zip(messages, said, strict=True):
+            for found in sensitive_in(text):
                 if found.rule not in told:
                     told.add(found.rule)
                     what = f"{found.what[0].upper()}{found.what[1:]} in the {message.role} message"
                     yield self._found(found.rule, f"{what}: {found.shown}.", found.hint, example.line)
 
-    def _too_long(self, example: Example, token_count: int | None) -> Iterator[Finding]:
+    def _too_long(self, example: Example, token_count: int | None, byte_count: int) -> Iterator[Finding]:
         """A token is at least a byte long, so most rows are short enough without being counted."""
         is_counted = token_count is not None
-        if token_count is None:
-            token_count = _byte_count(example)
-            if token_count > MAX_TOKENS:
-                token_count = sum(count_tokens(text) for text in _texts(example))
-                is_counted = counts_exactly()
-        if token_count > MAX_TOKENS:
+        if token_count is None and byte_count > MAX_TOKENS:
+            token_count = sum(count_tokens(text) for text in _texts(example))
+            is_counted = counts_exactly()
+        if token_count is not None and token_count > MAX_TOKENS:
             about = "" if is_counted else "about "
             message = f"{about}{token_count:,} tokens; OpenAI takes {MAX_TOKENS:,} and cuts off the rest."
             is_error = self._format in OPENAI_FORMATS
@@ -258,14 +301,29 @@ class Checker:
             yield self._found("language_mix", f"Answers in several languages: {said}.", hint)
 
 
+def _system_first(messages: Sequence[Message]) -> bool:
+    return all(message.role != "system" for message in messages[1:])
+
+
+@lru_cache(maxsize=4096)
+def _in_order(roles: str) -> bool:
+    """Whether chats of these roles, written one behind the other, are in order. No role begins another."""
+    messages = [Message(role, "") for role in _ROLE.findall(roles)]
+    return _system_first(messages) and takes_turns(messages) and messages[-1].role == "assistant"
+
+
+def _says_nothing(answer: str) -> bool:
+    if len(answer) > _SHORT_CHARS:
+        return False
+    said = answer.strip()
+    is_placeholder = said.casefold().strip(".!-_<>[]() ") in _PLACEHOLDERS
+    return is_placeholder or not any(map(str.isalnum, said))
+
+
 def _texts(example: Example) -> Iterator[str]:
     for message in (*example.messages, *(example.rejected or ())):
         yield message.content
 
 
 def _byte_count(example: Example) -> int:
-    return sum(len(text) if text.isascii() else len(text.encode()) for text in _texts(example))
-
-
-def _estimated(example: Example) -> int:
-    return -(-_byte_count(example) // _BYTES_A_TOKEN)
+    return sum([len(text) if text.isascii() else len(text.encode()) for text in _texts(example)])

@@ -11,7 +11,7 @@ from shared.datasets.findings import Finding, FindingsOf
 from shared.datasets.json_source import JsonRows, layout_of
 from shared.datasets.limits import Limits
 from shared.datasets.parquet_rows import ParquetRows
-from shared.datasets.sources import SourceRow
+from shared.datasets.sources import ChatRun, SourceRow
 
 Holder = Literal["JSON", "CSV", "Parquet"]
 _SUFFIXES: dict[str, Holder] = {  # what a name promises
@@ -66,7 +66,12 @@ class FileRows:
         """How much of the file is read so far, about."""
         return 0 if self._stream is None or self._stream.closed else self._stream.tell()
 
-    def __iter__(self) -> Iterator[SourceRow | Finding]:
+    def start_runs(self) -> None:
+        """From now on plain chats on lines of JSON are given together, as ChatRun."""
+        if isinstance(self._rows, JsonRows):
+            self._rows.in_runs = True
+
+    def __iter__(self) -> Iterator[SourceRow | ChatRun | Finding]:
         try:
             with self._path.open("rb") as self._stream:
                 if refusal := self._refusal(self._stream):

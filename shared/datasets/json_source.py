@@ -7,12 +7,13 @@ from typing import BinaryIO, Literal
 
 import orjson
 
+from shared.datasets.chats import Chat, plain_chats
 from shared.datasets.findings import Finding, FindingsOf
 from shared.datasets.json_rows import Problem, parse
 from shared.datasets.json_values import Values
 from shared.datasets.limits import Limits
 from shared.datasets.lines import Lines
-from shared.datasets.sources import SourceRow
+from shared.datasets.sources import ChatRun, SourceRow
 
 Layout = Literal["lines", "list", "values"]
 
@@ -28,29 +29,61 @@ def layout_of(head: bytes, suffix: str) -> Layout:
 
 
 class JsonRows:
-    """Iterates once over the rows, from where the stream stands."""
+    """Iterates once over the rows, from where the stream stands.
+
+    in_runs: from now on lines that are plain chats are given together, as ChatRun.
+    """
 
     def __init__(self, stream: BinaryIO, layout: Layout, limits: Limits, findings: FindingsOf) -> None:
         self.row_count = 0
+        self.in_runs = False
         self._stream = stream
         self._layout = layout
         self._limits = limits
         self._findings = findings
 
-    def __iter__(self) -> Iterator[SourceRow | Finding]:
+    def __iter__(self) -> Iterator[SourceRow | ChatRun | Finding]:
         return self._of_lines() if self._layout == "lines" else self._of_values()
 
-    def _of_lines(self) -> Iterator[SourceRow | Finding]:
+    def _of_lines(self) -> Iterator[SourceRow | ChatRun | Finding]:
         lines = Lines(self._stream, self._limits.line_bytes)
-        for number, line in lines:
-            if line is not None and not line.strip():
-                hint = "Take the line out."
-                yield self._findings.warning("empty_line", "The line is empty.", hint, number)
-            else:
-                yield self._row(number, 1, line, is_open=lines.is_open)
+        for first, text, block in lines.blocks():
+            if self.in_runs:
+                yield from self._in_runs(first, text, block, is_open=lines.is_open)
+                continue
+            for number, line in enumerate(block, start=first):
+                yield self._of_line(number, line, is_open=lines.is_open)
         if lines.first_crlf:
             message = "Lines end in CR LF, as on Windows; read as LF."
             yield self._findings.warning("crlf", message, "Save with LF.", lines.first_crlf)
+
+    def _in_runs(
+        self, first: int, text: bytes, block: list[bytes | None], *, is_open: bool
+    ) -> Iterator[SourceRow | ChatRun | Finding]:
+        run: list[Chat] = []
+        chats = plain_chats(text, block, self._limits)
+        known = [chat for chat in chats if chat is not None]
+        if len(known) == len(chats):
+            self.row_count += len(known)
+            yield ChatRun(first, known)
+            return
+        for number, (line, chat) in enumerate(zip(block, chats, strict=True), start=first):
+            if chat is not None:
+                run.append(chat)
+                continue
+            if run:
+                self.row_count += len(run)
+                yield ChatRun(number - len(run), run)
+                run = []
+            yield self._of_line(number, line, is_open=is_open)
+        if run:
+            self.row_count += len(run)
+            yield ChatRun(first + len(block) - len(run), run)
+
+    def _of_line(self, number: int, line: bytes | None, *, is_open: bool) -> SourceRow | Finding:
+        if line is None or line.strip():
+            return self._row(number, 1, line, is_open=is_open)
+        return self._findings.warning("empty_line", "The line is empty.", "Take the line out.", number)
 
     def _of_values(self) -> Iterator[SourceRow | Finding]:
         values = Values(self._stream, self._limits.line_bytes, in_list=self._layout == "list")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO
 
-BLOCK_BYTES = 2**18
+BLOCK_BYTES = 2**16  # fits into the cache of a processor core, so that looking at it again costs little
 
 
 class Lines:
@@ -24,21 +24,38 @@ class Lines:
         self.is_open = False
 
     def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
-        number, rest, is_skipping = 0, b"", False
+        for number, _, lines in self.blocks():
+            yield from enumerate(lines, start=number)
+
+    def blocks(self) -> Iterator[tuple[int, bytes, list[bytes | None]]]:
+        """The number of the first of some lines, their bytes as they stand together, and these lines."""
+        number, rest, is_skipping = 1, b"", False
         while block := self._stream.read(BLOCK_BYTES):
-            *whole, rest = (rest + block).split(b"\n")
-            for line in whole:
-                number += 1
-                if is_skipping or len(line) > self._line_bytes + 1:  # one more for a CR
-                    is_skipping = False
-                    yield number, None
-                    continue
-                if line[-1:] == b"\r" and not self._keep_cr:
-                    line = line[:-1]
-                    self.first_crlf = self.first_crlf or number
-                yield number, line if len(line) <= self._line_bytes else None
-            if is_skipping or len(rest) > self._line_bytes + 1:
-                is_skipping, rest = True, b""
+            cut = block.rfind(b"\n")
+            if cut >= 0:
+                text = rest + block[:cut]
+                lines = self._checked(number, text)
+                if is_skipping:
+                    lines[0] = None
+                yield number, text, lines
+                number, rest, is_skipping = number + len(lines), block[cut + 1 :], False
+            elif not is_skipping:
+                rest += block
+            if len(rest) > self._line_bytes + 1:  # one more for a CR
+                rest, is_skipping = b"", True
         if rest or is_skipping:
             self.is_open = True
-            yield number + 1, None if is_skipping or len(rest) > self._line_bytes else rest
+            yield number, rest, [None if is_skipping or len(rest) > self._line_bytes else rest]
+
+    def _checked(self, number: int, text: bytes) -> list[bytes | None]:
+        """The lines of the text, without their CR, and without those that are too long."""
+        found = text.split(b"\n")
+        if not self._keep_cr and b"\r" in text:
+            for place, line in enumerate(found):
+                if line[-1:] == b"\r":
+                    found[place] = line[:-1]
+                    self.first_crlf = self.first_crlf or number + place
+        lines: list[bytes | None] = [*found]
+        if max(map(len, found)) > self._line_bytes:
+            lines = [line if len(line) <= self._line_bytes else None for line in found]
+        return lines

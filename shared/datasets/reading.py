@@ -19,7 +19,7 @@ from shared.datasets.findings import Finding, FindingsOf
 from shared.datasets.limits import Limits
 from shared.datasets.near_misses import likeness
 from shared.datasets.shapes import Shape, shape_of
-from shared.datasets.sources import SourceRow
+from shared.datasets.sources import ChatRun, SourceRow
 from shared.datasets.turns import NotRead
 
 FIRST_ROWS = 100  # that the format is told from
@@ -66,12 +66,23 @@ class Reading:
         return self._rows.byte_count
 
     def __iter__(self) -> Iterator[Example | Finding]:
+        return (item for item in self._items(in_runs=False) if not isinstance(item, ChatRun))
+
+    def in_runs(self) -> Iterator[Example | ChatRun | Finding]:
+        """The same, with plain chats that stand together given together as soon as the format is told."""
+        return self._items(in_runs=True)
+
+    def _items(self, *, in_runs: bool) -> Iterator[Example | ChatRun | Finding]:
         has_errors = False
         rows = iter(self._rows)
         first = list(_first(rows))
         shape = self._detect([row for row in first if isinstance(row, SourceRow)])
+        if in_runs and shape and shape.name == "openai" and not self._renamed:
+            self._rows.start_runs()
         for row in chain(first, rows):
-            if isinstance(row, Finding):
+            if isinstance(row, ChatRun):
+                yield row
+            elif isinstance(row, Finding):
                 has_errors |= row.is_error
                 yield row
             else:
@@ -128,12 +139,12 @@ class Reading:
         yield example
 
 
-def _first(rows: Iterator[SourceRow | Finding]) -> Iterator[SourceRow | Finding]:
+def _first(rows: Iterator[SourceRow | ChatRun | Finding]) -> Iterator[SourceRow | ChatRun | Finding]:
     """As many items as the format is told from."""
     size = 0
     for count, row in enumerate(rows, start=1):
         yield row
-        if not isinstance(row, Finding):
+        if isinstance(row, SourceRow):
             size += len(str(row.values))
         if count >= FIRST_ROWS or size > FIRST_BYTES:
             return

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 
 _SLOTS_A_KEY = 16
 _MOST_SLOTS = 2**26
+_AT_ONCE = 2**18  # so many keys take no more memory when they are simply counted
 
 
 class Repeats:
@@ -23,6 +25,13 @@ class Repeats:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def distinct_count(self) -> int:
+        """How many different keys there are."""
+        if len(self.keys) <= _AT_ONCE:
+            return len(set(self.keys))
+        return len(self.keys) - sum(1 for _ in self.pairs())
+
     def pairs(self) -> Iterator[tuple[int, int]]:
         """For each key that was there before, the number of the first one and its own, from 0."""
         suspects = self._suspects()
@@ -35,6 +44,10 @@ class Repeats:
 
     def _suspects(self) -> set[int]:
         """All keys that are repeated, and a few that share a slot with another one."""
+        if len(self.keys) <= _AT_ONCE:
+            if self.distinct_count == len(self.keys):
+                return set()
+            return {key for key, times in Counter(self.keys).items() if times > 1}
         mask = min(1 << (len(self.keys) * _SLOTS_A_KEY).bit_length(), _MOST_SLOTS) - 1
         taken, suspects = bytearray(mask + 1), set()
         for key in self.keys:

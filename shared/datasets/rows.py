@@ -15,6 +15,7 @@ import orjson
 from shared.datasets.file_rows import UNREADABLE, FileRows
 from shared.datasets.findings import Finding
 from shared.datasets.limits import Limits
+from shared.datasets.sources import SourceRow
 from shared.errors import InvalidRequest
 
 # Not `source`: in published datasets it names a collection, which would make one group of most rows.
@@ -43,11 +44,11 @@ def read_rows(path: Path, source_fields: Sequence[str] = SOURCE_FIELDS) -> Itera
     Raises InvalidRequest when the file cannot be read, and at a row that cannot.
     """
     for row in FileRows(path, Limits()):
-        if not isinstance(row, Finding):
+        if isinstance(row, SourceRow):
             is_line = row.raw is not None and b"\n" not in row.raw
             raw = row.raw if is_line and row.raw else orjson.dumps(row.values)
             yield PlainRow(row.line, "\n".join(_said(row.values)), _source(row.values, source_fields), raw)
-        elif row.is_error:
+        elif isinstance(row, Finding) and row.is_error:
             place = f", line {row.line}" if row.line and row.rule not in UNREADABLE else ""
             details = {"file": str(path), "line": row.line}
             raise InvalidRequest(f"{path}{place}: {row.message} {row.hint}", code=row.rule, details=details)

@@ -1,8 +1,10 @@
-"""A row as its file holds it, before anything is known of its format."""
+"""Rows as their file holds them, before they are examples."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+
+from shared.datasets.chats import Chat
 
 
 class SourceRow(NamedTuple):
@@ -11,3 +13,10 @@ class SourceRow(NamedTuple):
     line: int
     values: dict[str, Any]
     raw: bytes | None = None
+
+
+class ChatRun(NamedTuple):
+    """Plain chats on lines one after another, in which reading finds nothing, nor `sensitive`."""
+
+    line: int  # of the first
+    chats: list[Chat]
