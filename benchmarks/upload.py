@@ -10,6 +10,7 @@ the same pairs into the same table, with nothing before and nothing after.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -24,6 +25,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import orjson
+import psutil
 import psycopg
 from supabase import AsyncClient, acreate_client
 
@@ -70,6 +72,9 @@ async def _run(directory: Path) -> None:
         print(f"ours: {ours.seconds:.1f} s from file to ready ({megabytes / ours.seconds:.1f} MB/s)")
         for stage, seconds in ours.stages.items():
             print(f"  {stage}: {seconds:.1f} s")
+        used = ", ".join(f"{name} {seconds:.1f}" for name, seconds in ours.used.items())
+        print(f"  processor seconds: {used}")
+        print(f"  together {sum(ours.used.values()) / CORES:.1f} s of {CORES} cores that do nothing else")
         print(
             f"  {sampled(stack, ours.dataset_id)} of {SAMPLE_PAIRS:,} sampled token counts equal tiktoken's"
         )
@@ -128,6 +133,7 @@ class Measured:
     dataset_id: UUID
     seconds: float
     stages: dict[str, float] = field(default_factory=dict)
+    used: dict[str, float] = field(default_factory=dict)  # processor seconds, by child of the stack
 
 
 async def measured(stack: Stack, file: Path) -> Measured:
@@ -136,6 +142,7 @@ async def measured(stack: Stack, file: Path) -> Measured:
     await client.auth.sign_in_with_password({"email": stack.demo_email, "password": stack.demo_password})
     project = (await client.table("projects").select("id").limit(1).execute()).data[0]
     path = f"{cast(dict[str, Any], project)['id']}/benchmark/chat.jsonl"
+    before = processor_seconds()
     started = time.monotonic()
     await client.storage.from_("uploads").upload(path, file, {"content-type": "application/jsonl"})
     uploaded = time.monotonic()
@@ -162,7 +169,23 @@ async def measured(stack: Stack, file: Path) -> Measured:
         "read, check, count tokens and store": stored - begun,
         "validate": now - stored,
     }
-    return Measured(UUID(answer["datasetId"]), now - started, stages)
+    used = {name: seconds - before[name] for name, seconds in processor_seconds().items()}
+    return Measured(UUID(answer["datasetId"]), now - started, stages, used)
+
+
+def processor_seconds() -> dict[str, float]:
+    """What each child of the stack, and this client, has used so far, with all that they started."""
+    names = {"postgres": "Postgres", "node": "front door", "functions.entry:app": "functions and reader"}
+    used = dict.fromkeys((*names.values(), "client and others"), 0.0)
+    here = psutil.Process()
+    for process in (here, *here.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            line = " ".join([*process.parent().cmdline(), *process.cmdline()]) if process != here else ""
+            name = next((names[part] for part in names if part in line), "client and others")
+            times = process.cpu_times()
+            ended = times.children_user + times.children_system if process != here else 0.0
+            used[name] += times.user + times.system + ended
+    return used
 
 
 async def _row(client: AsyncClient, dataset_id: str) -> dict[str, Any]:

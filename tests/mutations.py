@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _SECONDS = 300
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".fineflow", "node_modules", "__pycache__", ".*_cache")
 _JOBS = "tests/shared/jobs/test_advance.py"
+_IMPORTS = "tests/functions/test_import_dataset.py"
 _SIMULATION = "tests/shared/jobs/simulation/test_simulation.py"
 _BIND = "    return await _bind(core, claim, [ref])\n\n\nasync def recover"
 _LATE_INTENT = (
@@ -99,6 +100,30 @@ MUTATIONS = (
         "the queue of starts: a budget is read without a lock on its project",
         ((_BUDGETS, ") for no key update;", ");"),),
         ("tests/supabase/test_budgets.py::test_a_start_waits_for_the_one_before_it_and_counts_it",),
+    ),
+    Mutation(
+        "the place of reading: a batch of an import is stored wherever it stands",
+        (
+            (
+                "supabase/migrations/20261129000220_import_steps.sql",
+                "and lease_token = p_lease_token and ended_at is null\n"
+                "      and files_done = p_files_done and items_done = p_items_done\n    for update",
+                "and lease_token = p_lease_token and ended_at is null\n    for update",
+            ),
+        ),
+        (f"{_IMPORTS}::test_a_batch_that_is_sent_twice_or_without_its_lease_is_stored_once",),
+    ),
+    Mutation(
+        "the lease of an import: a batch without its token is stored",
+        (
+            (
+                "supabase/migrations/20261129000220_import_steps.sql",
+                "where dataset_id = p_dataset_id and lease_token = p_lease_token and ended_at is null\n"
+                "      and files_done",
+                "where dataset_id = p_dataset_id and ended_at is null\n      and files_done",
+            ),
+        ),
+        (f"{_IMPORTS}::test_a_batch_that_is_sent_twice_or_without_its_lease_is_stored_once",),
     ),
     Mutation(
         "the sweeper",

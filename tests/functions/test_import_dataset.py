@@ -244,6 +244,9 @@ async def test_what_cannot_be_imported_is_refused_before_a_row_exists(world: Wor
     mine = await upload(world, "a.jsonl", b"{}")
     theirs = f"{uuid4()}/x/a.jsonl"
     rows = [{"question": "q", "answer": "a"}]
+    huge = await upload(world, "huge.jsonl", b"{}")
+    grow = "update storage.objects set metadata = metadata || '{\"size\": 1100000000}' where name = %s"
+    world.rows(grow, huge)
     before = world.rows("select count(*) from public.training_datasets")
     cases: list[tuple[dict[str, Any], int, str]] = [
         ({}, 422, "invalid_request"),
@@ -259,6 +262,7 @@ async def test_what_cannot_be_imported_is_refused_before_a_row_exists(world: Wor
         ({"files": [{"path": mine, "name": "../../a"}]}, 422, "invalid_request"),
         ({"files": [{"path": mine, "name": "é" * 101}]}, 422, "invalid_request"),
         ({"files": [{"path": f"{world.project}/none.jsonl"}]}, 404, "file_not_found"),
+        ({"files": [{"path": huge}]}, 413, "import_too_large"),
         ({"rows": rows, "goldStarOnly": True}, 422, "invalid_request"),
         ({"conversations": rows, "as": "dpo"}, 422, "invalid_request"),
         ({"conversations": rows, "filter": {"a": {"gt": 1}}}, 422, "unknown_field"),
@@ -390,6 +394,30 @@ async def test_an_import_that_is_killed_at_every_batch_loses_and_doubles_nothing
     assert [question for _, question, _ in found] == [f"Question {n}?" for n in expected]
     assert [file["pairs"] for file in row["import_report"]["files"]] == [149, 50]
     assert row["import_report"]["totals"]["badRows"] == 1
+
+
+async def test_a_batch_that_is_sent_twice_or_without_its_lease_is_stored_once(world: World) -> None:
+    with unwatched(world):
+        dataset = (await ask(world, rows=[{"question": "q", "answer": "a"}])).json()["datasetId"]
+        async with service(world) as (db, _):
+            claimed = await db.call("claim_import", dataset_id=dataset, lease_seconds=60)
+            assert await db.call("claim_import", dataset_id=dataset, lease_seconds=60) is None
+            batch = {
+                "dataset_id": dataset,
+                "files_done": 0,
+                "items_done": 0,
+                "pairs": [{"id": str(uuid4()), "kind": "sft", "user_message": "q", "assistant_message": "a"}],
+                "state": {"items": 1},
+                "rows_done": 1,
+                "bytes_done": 1,
+                "report": None,
+            }
+            stored = [
+                await db.call("save_import_batch", **batch, lease_token=token)
+                for token in (str(uuid4()), claimed["lease_token"], claimed["lease_token"])
+            ]
+    assert stored == [False, True, False]
+    assert world.rows("select count(*) from public.training_pairs where dataset_id = %s", dataset) == [(1,)]
 
 
 async def test_calls_at_once_share_nothing_and_a_call_without_time_hands_on(world: World) -> None:
