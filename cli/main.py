@@ -37,6 +37,7 @@ from cli.exits import CliError, ExitCode, Interrupted
 from cli.review import commands as review
 from cli.review import pairs
 from cli.screen.output import notes, show_error
+from shared import log
 
 EXIT_TABLE = "Exit codes: 0 done, 1 failed, 2 wrong input, 3 no stack, 4 not allowed, 130 interrupted."
 
@@ -68,6 +69,7 @@ app.add_typer(keys.app, name="keys")
 
 def main() -> None:
     """The entry point: runs the command and ends the process with its exit code."""
+    log.configure()  # to stderr: stdout is for the result
     sys.exit(run(sys.argv[1:]))
 
 

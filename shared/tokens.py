@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def count_tokens(text: str) -> int:
     """Tokens of the text; words like <|endoftext|> are counted as the plain text that they are."""
     vocabulary = _vocabulary(os.environ.get("TIKTOKEN_CACHE_DIR"))
     return estimate_tokens(text) if vocabulary is None else len(vocabulary.encode_ordinary(text))
+
+
+def count_tokens_of(texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, counted on all cores where the vocabulary is there."""
+    vocabulary = _vocabulary(os.environ.get("TIKTOKEN_CACHE_DIR"))
+    if vocabulary is None:
+        return [estimate_tokens(text) for text in texts]
+    found = vocabulary.encode_ordinary_batch([*texts], num_threads=os.cpu_count() or 1)
+    return [len(tokens) for tokens in found]
 
 
 def counts_exactly() -> bool:

@@ -48,6 +48,13 @@ def import_bar(console: Console) -> Iterator[Bar]:
         yield bar
 
 
+@contextmanager
+def file_bar(console: Console) -> Iterator[Bar]:
+    """The bar of a file that is read."""
+    with _bar(console, _file_percent, _file_details) as bar:
+        yield bar
+
+
 class _Shown:
     """Renders the latest row."""
 
@@ -143,6 +150,16 @@ def _dataset_details(row: Row) -> str:
         return "Waiting to start"
     cost = f", ${row['cost_usd']:.4f} so far" if row.get("cost_usd") else ""
     return f"{row.get('pair_count') or 0} pairs from {done} of {total} chunks{cost}"
+
+
+def _file_percent(row: Row) -> float:
+    return 100.0 * int(row.get("bytes_done") or 0) / max(int(row.get("byte_count") or 0), 1)
+
+
+def _file_details(row: Row) -> str:
+    if not row:
+        return "Reading"
+    return f"{row['name']}, {row['bytes_done'] / 2**20:,.0f} of {row['byte_count'] / 2**20:,.0f} MiB"
 
 
 def _import_percent(row: Row) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from cli.screen.output import cell, table
 from shared.datasets.check import FileReport
+from shared.datasets.checker import Stats
 from shared.datasets.findings import Finding
 
 
@@ -33,9 +34,23 @@ def _report(report: FileReport) -> list[RenderableType]:
     parts: list[RenderableType] = [head]
     if report.detected:
         parts.append(cell(f"format {report.detected.format}: {report.detected.evidence}"))
+    if report.stats:
+        parts += map(cell, _facts(report.stats))
     if report.counts:
         parts.append(findings_table(report))
     return parts
+
+
+def _facts(stats: Stats) -> Iterator[str]:
+    how = "counted" if stats.is_exact else "estimated"
+    yield f"{stats.mean_tokens:,.0f} tokens a row ({how}), {stats.question_count:,} different questions"
+    bins = [(low, high, rows) for low, high, rows in stats.bins() if rows]
+    if len(bins) > 1:
+        yield "rows by tokens: " + ", ".join(
+            f"{f'below {high:,}' if high else f'{low:,} or more'}: {rows:,}" for low, high, rows in bins
+        )
+    if len(stats.languages) > 1:
+        yield "languages: " + ", ".join(f"{code} {share:.0%}" for code, share in stats.languages.items())
 
 
 def findings_table(report: FileReport) -> RenderableType:

@@ -251,7 +251,7 @@ class Checker:
         """A token is at least a byte long, so most rows are short enough without being counted."""
         is_counted = token_count is not None
         if token_count is None and byte_count > MAX_TOKENS:
-            token_count = sum(count_tokens(text) for text in _texts(example))
+            token_count = sum(count_tokens(text) for text in texts_of(example))
             is_counted = counts_exactly()
         if token_count is not None and token_count > MAX_TOKENS:
             about = "" if is_counted else "about "
@@ -320,10 +320,11 @@ def _says_nothing(answer: str) -> bool:
     return is_placeholder or not any(map(str.isalnum, said))
 
 
-def _texts(example: Example) -> Iterator[str]:
+def texts_of(example: Example) -> Iterator[str]:
+    """What of it is counted in tokens."""
     for message in (*example.messages, *(example.rejected or ())):
         yield message.content
 
 
 def _byte_count(example: Example) -> int:
-    return sum([len(text) if text.isascii() else len(text.encode()) for text in _texts(example)])
+    return sum([len(text) if text.isascii() else len(text.encode()) for text in texts_of(example)])

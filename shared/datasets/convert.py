@@ -45,7 +45,7 @@ def convert_file(
         with drafts[0].open("wb") as stream:
             for item in reading:
                 conversion.take(item, stream)
-                if progress and reading.row_count % 1000 == 0:
+                if progress and reading.row_count % 256 == 0:
                     progress(reading.byte_count)
         conversion.check_columns()
         if report.is_readable and report.example_count and (report.is_valid or skip_bad_rows):

@@ -38,17 +38,19 @@ class PlainRow:
     raw: bytes
 
 
-def read_rows(path: Path, source_fields: Sequence[str] = SOURCE_FIELDS) -> Iterator[PlainRow]:
+def read_rows(
+    path: Path, source_fields: Sequence[str] = SOURCE_FIELDS, *, skip_bad_rows: bool = False
+) -> Iterator[PlainRow]:
     """The rows in order; empty lines are passed over.
 
-    Raises InvalidRequest when the file cannot be read, and at a row that cannot.
+    Raises InvalidRequest when the file cannot be read, and at a row that cannot, unless such are skipped.
     """
     for row in FileRows(path, Limits()):
         if isinstance(row, SourceRow):
             is_line = row.raw is not None and b"\n" not in row.raw
             raw = row.raw if is_line and row.raw else orjson.dumps(row.values)
             yield PlainRow(row.line, "\n".join(_said(row.values)), _source(row.values, source_fields), raw)
-        elif isinstance(row, Finding) and row.is_error:
+        elif isinstance(row, Finding) and row.is_error and not skip_bad_rows:
             place = f", line {row.line}" if row.line and row.rule not in UNREADABLE else ""
             details = {"file": str(path), "line": row.line}
             raise InvalidRequest(f"{path}{place}: {row.message} {row.hint}", code=row.rule, details=details)

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from shared import tokens
+from shared.datasets.check import check_file
 from shared.log import logger
 
 TEXT = "The tower has 187 steps, and the lamp turns once every 24 seconds.\n" * 20
@@ -47,6 +49,29 @@ def test_with_the_vocabulary_the_count_is_exact_and_the_estimate_is_near(monkeyp
         assert tokens.count_tokens("<|endoftext|>") > 1  # plain text, not the special token
     assert lines == []
     assert tokens.estimate_tokens(TEXT) == pytest.approx(tokens.count_tokens(TEXT), rel=0.2)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_many_texts_are_counted_like_one(monkeypatch, tmp_path, is_there) -> None:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(_vocabulary_directory(tmp_path) if is_there else tmp_path))
+    texts = ["", "hello world", "<|endoftext|>", TEXT, "数据集中的每一行", "\U0001f40d"]
+    assert tokens.counts_exactly() is is_there
+    assert tokens.count_tokens_of(texts) == [tokens.count_tokens(text) for text in texts]
+
+
+def test_the_tokens_of_a_file_are_counted_exactly_when_that_is_asked_for(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(_vocabulary_directory(tmp_path)))
+    path = tmp_path / "rows.jsonl"
+    row = {"prompt": TEXT, "chosen": "Yes.", "rejected": "<|endoftext|>"}
+    path.write_text(f"{json.dumps(row)}\n" * 600)
+    expected = sum(map(tokens.count_tokens, row.values()))
+    counted = check_file(path, exact_tokens=True).stats
+    assert counted is not None
+    assert (counted.is_exact, counted.mean_tokens) == (True, expected)
+    estimated = check_file(path).stats
+    assert estimated is not None
+    assert estimated.is_exact is False
+    assert estimated.mean_tokens == pytest.approx(expected, rel=0.3)
 
 
 @given(st.text())

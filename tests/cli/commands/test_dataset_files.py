@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +97,82 @@ def test_what_a_format_cannot_hold_is_said(tmp_path: Path, capsys: pytest.Captur
     assert json.loads(output.read_text())["id"] == 7
     assert run(["datasets", "convert", str(source), "--to", "dpo", "-o", str(tmp_path / "no" / "x")]) == 2
     assert run(["datasets", "convert", str(tmp_path / "none"), "--to", "dpo", "-o", str(tmp_path / "x")]) == 2
+
+
+def test_files_that_know_of_one_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, other = rows(tmp_path / "train.jsonl"), tmp_path / "test.csv"
+    other.write_text("prompt,completion\nWhere is it?,There.\nQ3?,A.\n")
+    assert run(["datasets", "check", str(train), str(other), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [file["counts"].get("file_overlap") for file in report["files"]] == [None, 1]
+    (found,) = [one for one in report["files"][1]["warnings"] if one["rule"] == "file_overlap"]
+    assert (found["file"], found["line"], found["message"]) == (
+        "test.csv",
+        3,
+        "Says the same as line 4 of train.jsonl.",
+    )
+
+
+def test_statistics_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = rows(tmp_path / "rows.jsonl", GOOD % 3)
+    assert run(["datasets", "check", str(path), "--json"]) == 0
+    (file,) = json.loads(capsys.readouterr().out)["files"]
+    stats = file["stats"]
+    assert (stats["totalPairs"], stats["totalRows"], stats["uniqueQuestions"]) == (11, 11, 10)
+    assert stats["tokenHistogram"][0] == {"from": 0, "below": 64, "rows": 11}
+    assert stats["languages"] == {"en": 1.0}
+    assert file["counts"] == {"duplicate_row": 1}
+    assert run(["datasets", "check", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "tokens a row" in shown
+    assert "10 different questions" in shown
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv", "parquet"])
+def test_every_container_goes_there_and_back(suffix: str, tmp_path: Path) -> None:
+    source, there, back = rows(tmp_path / "a.jsonl"), tmp_path / f"b.{suffix}", tmp_path / "c.jsonl"
+    assert run(["datasets", "convert", str(source), "--to", "sharegpt", "-o", str(there)]) == 0
+    assert run(["datasets", "check", str(there)]) == 0
+    assert run(["datasets", "convert", str(there), "--to", "openai", "-o", str(back)]) == 0
+    assert back.read_text() == source.read_text()
+    assert run(["datasets", "dedupe", str(there), "-o", str(tmp_path / f"d.{suffix}")]) == 0
+    assert run(["datasets", "check", str(tmp_path / f"d.{suffix}")]) == 0
+
+
+def test_what_a_table_does_not_keep_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text('{"question":"Q?","answer":"=A","id":7,"from":"b"}\n{"question":"R?","answer":"B."}\n')
+    for suffix, changed in (("csv", "id"), ("parquet", None)):
+        command = ["datasets", "convert", str(source), "--to", "alpaca", "--metadata", "--json"]
+        assert run([*command, "-o", str(tmp_path / f"b.{suffix}")]) == 0
+        told = [one["message"] for one in json.loads(capsys.readouterr().out)["warnings"]]
+        assert told == (
+            [f"In csv these columns come back as text or as nothing: {changed}."] if changed else []
+        )
+    assert (tmp_path / "b.csv").read_text() == (
+        'instruction,input,output,id,from\nQ?,"",\'=A,7,b\nR?,"",B.,,\n'
+    )
+
+
+def test_no_heavy_library_is_loaded_for_plain_files(tmp_path: Path) -> None:
+    path = rows(tmp_path / "a.jsonl")
+    program = f"""
+import sys
+from cli.main import run
+assert run(["datasets", "check", {str(path)!r}]) == 0
+assert run(["datasets", "convert", {str(path)!r}, "--to", "dpo", "-o", "x.csv"]) == 1
+assert run(["datasets", "split", {str(path)!r}, "-o", {str(tmp_path / "parts")!r}]) == 0
+loaded = {{"torch", "transformers", "datasets", "trl", "pyarrow", "fastapi", "modal"}} & sys.modules.keys()
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_but_the_result_is_printed_without_a_vocabulary(tmp_path: Path) -> None:
+    path = rows(tmp_path / "a.jsonl")
+    command = [sys.executable, "-m", "cli.main", "datasets", "check", str(path), "--json"]
+    environment = {**os.environ, "TIKTOKEN_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert json.loads(done.stdout)["files"][0]["stats"]["tokensAreExact"] is False
+    assert "token counts are estimates" in done.stderr
