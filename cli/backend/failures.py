@@ -26,6 +26,8 @@ _HINTS = {
     "already_split": "Give --restart to split it anew.",
     "api_key_missing": "Store the key with `fineflow keys set PROVIDER`.",
     "budget_exceeded": "See how the budget stands with `fineflow estimate`.",
+    "trains_nothing": "See why with `fineflow datasets xray DATASET --base-model MODEL`.",
+    "rows_refused": "See which with `fineflow datasets xray DATASET --base-model MODEL`.",
     "cost_unknown": "Give --spend-cap USD.",
     "deployment_not_found": "See `fineflow models list`, then `fineflow deploy MODEL --as NAME`.",
 }
