@@ -141,6 +141,22 @@ async def edit(client: Client, pair: Row, changes: Row) -> Row:
     return answer
 
 
+async def fix(client: Client, pair_id: str, *, preview: bool) -> Row:
+    """What the last edit replaced, in the pairs that have it: {fix, matched, changed, batch_ids, examples}.
+
+    With preview it is only shown; without, apply_fix is called again while pairs remain.
+    """
+    asked = {"p_pair_id": pair_id, "p_preview": preview}
+    answer: Row = await call(client, "apply_fix", asked)
+    total = {**answer, "batch_ids": [answer["batch_id"]] if answer["batch_id"] else []}
+    del total["batch_id"]
+    while answer["changed"] and total["changed"] < total["matched"]:
+        answer = await call(client, "apply_fix", asked)
+        total["changed"] += answer["changed"]
+        total["batch_ids"] += [answer["batch_id"]] if answer["batch_id"] else []
+    return total
+
+
 async def call(client: Client, function: str, parameters: Row) -> Any:
     return (await client.supabase.rpc(function, parameters).execute()).data
 

@@ -131,15 +131,16 @@ class Session:
             self._note(done["batch_id"], pair["id"], "edit", 1)
 
     async def _same_fix(self, pair: Row) -> None:
-        shown = await calls.call(self.client, "apply_fix", {"p_pair_id": pair["id"], "p_preview": True})
+        shown = await calls.fix(self.client, pair["id"], preview=True)
         self.console.print(fix_view(shown))
         if not shown["matched"]:
             self.console.print("No other pair has it.", style="dim")
             return
         if await self._ask(f"Change {shown['matched']} other pairs? y/n> ") == "y":
-            done = await calls.call(self.client, "apply_fix", {"p_pair_id": pair["id"], "p_preview": False})
-            if done["batch_id"]:
-                self._note(done["batch_id"], pair["id"], "fix", done["changed"])
+            done = await calls.fix(self.client, pair["id"], preview=False)
+            for batch in done["batch_ids"]:
+                self._batches.append((batch, pair["id"], "fix"))
+            self.counts["fix"] = self.counts.get("fix", 0) + done["changed"]
 
     async def _undo(self, shown: Row) -> bool:
         if not self._batches:

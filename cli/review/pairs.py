@@ -115,11 +115,11 @@ async def fix(
     """Replace what the last edit of this pair replaced in all other pairs of its dataset."""
     async with open_client() as client:
         row = await calls.find_pair(client, pair)
-        answer = await calls.call(client, "apply_fix", {"p_pair_id": row["id"], "p_preview": not apply})
+        answer = await calls.fix(client, str(row["id"]), preview=not apply)
     if apply:
         said = f"{answer['changed']} of {answer['matched']} pairs changed."
-        if answer["batch_id"]:
-            said += f" Take it back with `fineflow pairs undo --batch {answer['batch_id']}`."
+        for batch in answer["batch_ids"]:
+            said += f"\nTake it back with `fineflow pairs undo --batch {batch}`."
     else:
         said = f"{answer['matched']} other pairs have it. Change them with --apply."
     return Result(answer, Group(fix_view(answer), Text(said)))

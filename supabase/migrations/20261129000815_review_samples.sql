@@ -67,8 +67,7 @@ returns void language sql set search_path = '' as $$
   update public.review_sample_pairs s
     set verdict = p_verdict, judged_by = auth.uid(), judged_at = now(), batch_id = p_batch_id
     where s.sample_id in (select a.id from public.review_samples a where a.dataset_id = p_dataset_id)
-      and s.pair_id in (
-        select unnest(p_pair_ids) union all
-        select r.pair_id from public.pair_revisions r where r.batch_id = p_batch_id)
+      and (s.pair_id in (select unnest(p_pair_ids))
+        or s.pair_id in (select r.pair_id from public.pair_revisions r where r.batch_id = p_batch_id))
       and coalesce(s.verdict, 'good') = 'good' and s.verdict is distinct from p_verdict
 $$;

@@ -16,7 +16,7 @@ end $$;
 
 -- The ids of the pairs that meet every condition. `search` is looked for in all that is said, in any case.
 create function private.filtered_pairs(p_dataset_id uuid, f jsonb) returns setof uuid
-language sql stable set search_path = '' as $$
+language sql stable rows 20000 set search_path = '' as $$
   select p.id from public.training_pairs p
   where p.dataset_id = p_dataset_id
     and (f ->> 'review_status' is null or p.review_status = f ->> 'review_status')
@@ -29,8 +29,9 @@ language sql stable set search_path = '' as $$
     and (f ->> 'max_quality' is null or p.quality_score <= (f ->> 'max_quality')::real)
     and (f ->> 'min_rating' is null or p.rating >= (f ->> 'min_rating')::smallint)
     and (f ->> 'document_id' is null or p.document_id = (f ->> 'document_id')::uuid)
-    and (f ->> 'search' is null or strpos(lower(concat_ws(E'\n', p.rejected_message, (
-      select string_agg(t ->> 'content', E'\n') from jsonb_array_elements(private.turns_of(p)) t))),
+    and (f ->> 'search' is null or strpos(lower(concat_ws(E'\n', p.system_message, p.user_message, p.assistant_message,
+      p.rejected_message, case when p.messages is not null then (
+        select string_agg(t ->> 'content', E'\n') from jsonb_array_elements(p.messages) t) end)),
       lower(f ->> 'search')) > 0)
 $$;
 
@@ -66,25 +67,33 @@ language sql immutable set search_path = '' as $$
     else jsonb_build_object('review_status', pair.review_status) end
 $$;
 
--- Which pairs a call means.
-create function private.meant_pairs(p_dataset_id uuid, p_action text, p_pair_ids uuid[], p_filter jsonb) returns uuid[]
-language plpgsql set search_path = '' as $$
+-- Which pairs a call means, and which of them it changes.
+create function private.meant_pairs(
+  p_dataset_id uuid, p_action text, p_pair_ids uuid[], p_filter jsonb, sets jsonb, out matched integer, out due uuid[]
+) language plpgsql set search_path = '' as $$
 begin
   if (p_pair_ids is null) = (p_filter is null) or (p_action = 'restore' and p_filter <> '{}') then
     perform private.refuse(422, 'invalid_request', 'Say which pairs: by their ids, or by a filter.',
       'What is deleted is known by its id only; with restore, the filter {} means all of it.');
   elsif p_action = 'restore' then
-    return array(
+    due := array(
       select distinct r.pair_id from public.pair_revisions r
       where r.dataset_id = p_dataset_id and r.after is null
         and (p_pair_ids is null or r.pair_id in (select unnest(p_pair_ids)))
         and not exists (select from public.training_pairs p where p.id = r.pair_id));
-  elsif p_filter is not null then
-    return array(select private.filtered_pairs(p_dataset_id, private.checked_filter(p_filter)));
+    matched := cardinality(due);
+  else
+    if p_filter is not null then
+      p_pair_ids := array(select private.filtered_pairs(p_dataset_id, private.checked_filter(p_filter)));
+    end if;
+    select count(*), coalesce(array_agg(p.id) filter (where case
+        when p_action = 'delete' then true
+        when p_action = 'rate' then p.rating is distinct from (sets ->> 'rating')::smallint
+        when p_action in ('gold_star', 'no_gold_star') then p.is_gold_star <> (sets ->> 'is_gold_star')::boolean
+        else p.review_status <> sets ->> 'review_status' end), '{}')
+      into matched, due from public.training_pairs p
+      where p.dataset_id = p_dataset_id and p.id in (select unnest(p_pair_ids));
   end if;
-  return array(
-    select p.id from public.training_pairs p
-    where p.dataset_id = p_dataset_id and p.id in (select unnest(p_pair_ids)));
 end $$;
 
 create function private.review_pairs(
@@ -92,28 +101,26 @@ create function private.review_pairs(
 ) returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
   -- A hosted project ends the statement of a user after eight seconds.
-  most constant integer := 10000;
+  most constant integer := 5000;
   dataset public.training_datasets := private.dataset_under_review(p_dataset_id);
   sets jsonb := private.action_sets(p_action, p_rating);
-  meant uuid[] := private.meant_pairs(p_dataset_id, p_action, p_pair_ids, p_filter);
   batch uuid := gen_random_uuid();
-  due integer := cardinality(meant);
+  matched integer;
+  due uuid[];
   changed integer;
 begin
+  select m.matched, m.due into matched, due
+    from private.meant_pairs(p_dataset_id, p_action, p_pair_ids, p_filter, sets) m;
   if p_action = 'restore' then
     insert into public.pair_revisions (pair_id, dataset_id, project_id, revision, batch_id, action, before, after)
       select s.pair_id, p_dataset_id, dataset.project_id, private.next_revision(s.pair_id), batch, 'restore', null,
         s.before
-      from private.last_steps(meant[1:most]) s where s.action = 'delete';
+      from private.last_steps(due[1:most]) s where s.action = 'delete';
   else
-    select count(*) into due from public.training_pairs p
-      where p.id in (select unnest(meant)) and private.before_action(p, p_action) is distinct from sets;
     insert into public.pair_revisions (pair_id, dataset_id, project_id, revision, batch_id, action, before, after)
       select p.id, p_dataset_id, dataset.project_id, p.revision + 1, batch, p_action,
         private.before_action(p, p_action), sets
-      from public.training_pairs p
-      where p.id in (select unnest(meant)) and private.before_action(p, p_action) is distinct from sets
-      limit most;
+      from public.training_pairs p where p.id in (select unnest(due[1:most]));
   end if;
   changed := private.apply_batch(batch, p_dataset_id);
   if p_action in ('reject', 'delete') then
@@ -122,7 +129,7 @@ begin
     perform private.judge_sample(batch, p_dataset_id, 'good', p_pair_ids);
   end if;
   return jsonb_build_object('batch_id', case when changed > 0 then batch end,
-    'matched', cardinality(meant), 'changed', changed, 'remaining', due - changed);
+    'matched', matched, 'changed', changed, 'remaining', cardinality(due) - changed);
 end $$;
 
 create function public.review_pairs(
@@ -133,7 +140,7 @@ create function public.review_pairs(
 $$;
 comment on function public.review_pairs(uuid, text, uuid[], jsonb, integer) is
   'For editors: approve, reject, reset (to pending), gold_star, no_gold_star, rate (p_rating 1-5, or null), delete or'
-  ' restore pairs by their ids or a filter. {batch_id, matched, changed, remaining}: at most 10,000 pairs change in a call, and'
+  ' restore pairs by their ids or a filter. {batch_id, matched, changed, remaining}: at most 5,000 pairs change in a call, and'
   ' so many remain to be changed by calling it again.';
 revoke execute on function public.review_pairs(uuid, text, uuid[], jsonb, integer) from public, anon;
 grant execute on function public.review_pairs(uuid, text, uuid[], jsonb, integer),

@@ -34,16 +34,18 @@ begin
     substr(new_text, head + 1, length(new_text) - head - tail)];
 end $$;
 
--- What an edit replaced, turn by turn: [{role, old, new}]. Fragments under three characters fit everywhere, so they
--- are no fix; an edit that adds or takes away turns is none either.
+-- What an edit replaced, turn by turn: [{role, old, new, pattern}]. A fragment of under three characters fits
+-- everywhere, so it is no fix; an edit that adds or takes away turns is none either. The pattern finds the fragment as
+-- it is written; inside a longer word it is not one.
 create function private.fix_of(step public.pair_revisions) returns jsonb
 language sql immutable set search_path = '' as $$
   with turns as (
     select private.turns_of(jsonb_populate_record(null::public.training_pairs, step.before)) as old_turns,
       private.turns_of(jsonb_populate_record(null::public.training_pairs, step.after)) as new_turns
   )
-  select coalesce(
-    jsonb_agg(jsonb_build_object('role', o.turn ->> 'role', 'old', f[1], 'new', f[2]) order by place), '[]')
+  select coalesce(jsonb_agg(jsonb_build_object('role', o.turn ->> 'role', 'old', f[1], 'new', f[2], 'pattern',
+      case when f[1] ~ '^\w' then '(?<!\w)' else '' end || regexp_replace(f[1], '([^\w\s])', '\\\1', 'g')
+        || case when f[1] ~ '\w$' then '(?!\w)' else '' end) order by place), '[]')
   from turns
   cross join jsonb_array_elements(old_turns) with ordinality o (turn, place)
   join jsonb_array_elements(new_turns) with ordinality n (turn, place) using (place)
@@ -52,13 +54,9 @@ language sql immutable set search_path = '' as $$
     and length(trim(f[1])) >= 3
 $$;
 
--- The text with each occurrence of `old` replaced; inside a longer word it is not one.
-create function private.with_fragment_replaced(content text, old text, new text) returns text
+create function private.with_part_fixed(content text, part jsonb) returns text
 language sql immutable set search_path = '' as $$
-  select regexp_replace(content,
-    case when old ~ '^\w' then '(?<!\w)' else '' end || regexp_replace(old, '([^\w\s])', '\\\1', 'g')
-      || case when old ~ '\w$' then '(?!\w)' else '' end,
-    replace(new, '\', '\\'), 'g')
+  select regexp_replace(content, part ->> 'pattern', replace(part ->> 'new', '\', '\\'), 'g')
 $$;
 
 -- The pair with the fix in all turns of the same role; as it is where it has nothing to fix, or where a turn would
@@ -73,16 +71,15 @@ begin
     if pair.messages is not null then
       fixed.messages := (
         select jsonb_agg(case when turn ->> 'role' <> part ->> 'role' then turn else jsonb_set(turn, '{content}',
-          to_jsonb(private.with_fragment_replaced(turn ->> 'content', part ->> 'old', part ->> 'new'))) end
+          to_jsonb(private.with_part_fixed(turn ->> 'content', part))) end
           order by place)
         from jsonb_array_elements(fixed.messages) with ordinality t (turn, place));
     elsif part ->> 'role' = 'system' then
-      fixed.system_message := private.with_fragment_replaced(fixed.system_message, part ->> 'old', part ->> 'new');
+      fixed.system_message := private.with_part_fixed(fixed.system_message, part);
     elsif part ->> 'role' = 'user' then
-      fixed.user_message := private.with_fragment_replaced(fixed.user_message, part ->> 'old', part ->> 'new');
+      fixed.user_message := private.with_part_fixed(fixed.user_message, part);
     else
-      fixed.assistant_message :=
-        private.with_fragment_replaced(fixed.assistant_message, part ->> 'old', part ->> 'new');
+      fixed.assistant_message := private.with_part_fixed(fixed.assistant_message, part);
     end if;
   end loop;
   if exists (select from jsonb_array_elements(private.turns_of(fixed)) t where t ->> 'content' ~ '^\s*$') then
@@ -91,15 +88,21 @@ begin
   return fixed;
 end $$;
 
--- Every other pair of the dataset that the fix changes, and what it becomes.
-create function private.fixable_pairs(p_dataset_id uuid, p_pair_id uuid, fix jsonb)
-returns table (pair public.training_pairs, fixed public.training_pairs)
-language sql stable set search_path = '' as $$
-  select p, f from public.training_pairs p cross join lateral private.fixed_pair(p, fix) f
-  where p.dataset_id = p_dataset_id and p.id <> p_pair_id and f is distinct from p
-    and (p.messages is not null or exists (
-      select from jsonb_array_elements(fix) part
-      where strpos(concat_ws(' ', p.system_message, p.user_message, p.assistant_message), part ->> 'old') > 0))
+-- Every other pair of the dataset that has what was replaced. Written out, because a hundred thousand calls of a
+-- function take seconds.
+create function private.pairs_with_fragment(p_dataset_id uuid, p_pair_id uuid, fix jsonb) returns setof uuid
+language sql stable rows 1000 set search_path = '' as $$
+  select p.id from public.training_pairs p
+  where p.dataset_id = p_dataset_id and p.id <> p_pair_id and exists (
+    select from jsonb_to_recordset(fix) as part (role text, old text, pattern text)
+    where case
+      when p.messages is not null then exists (
+        select from jsonb_array_elements(p.messages) turn
+        where turn ->> 'role' = part.role and turn ->> 'content' ~ part.pattern)
+      when part.role = 'system' then strpos(p.system_message, part.old) > 0 and p.system_message ~ part.pattern
+      when part.role = 'user' then strpos(p.user_message, part.old) > 0 and p.user_message ~ part.pattern
+      else strpos(p.assistant_message, part.old) > 0 and p.assistant_message ~ part.pattern end)
+  order by p.created_at, p.ordinal, p.id
 $$;
 
 -- What the last edit of a pair that was not taken back replaced; [] where nothing was.
@@ -115,12 +118,12 @@ $$;
 create function private.apply_fix(p_pair_id uuid, p_preview boolean) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
-  most constant integer := 10000; -- as in review_pairs
+  most constant integer := 2000; -- as in review_pairs; more is done for each
   shown constant integer := 20;
   dataset public.training_datasets := private.dataset_of_pair(p_pair_id);
   fix jsonb := private.last_fix(p_pair_id);
   batch uuid := gen_random_uuid();
-  matched integer;
+  ids uuid[];
   changed integer := 0;
   examples jsonb;
 begin
@@ -128,20 +131,21 @@ begin
     perform private.refuse(422, 'no_fix', 'The last edit of this pair replaced nothing that other pairs could have.',
       'A fix is a text of three characters or more that was replaced. A text that was only added is none.');
   end if;
-  select count(*), jsonb_agg(jsonb_build_object('pair_id', (f.pair).id, 'before', private.turns_of(f.pair),
-      'after', private.turns_of(f.fixed))) filter (where f.place <= shown)
-    into matched, examples
-    from private.fixable_pairs(dataset.id, p_pair_id, fix) with ordinality f (pair, fixed, place);
+  ids := array(select private.pairs_with_fragment(dataset.id, p_pair_id, fix));
+  select jsonb_agg(jsonb_build_object('pair_id', p.id, 'before', private.turns_of(p),
+      'after', private.turns_of(private.fixed_pair(p, fix)))) into examples
+    from public.training_pairs p where p.id in (select unnest(ids[1:shown]));
   if not p_preview then
     insert into public.pair_revisions (pair_id, dataset_id, project_id, revision, batch_id, action, before, after)
-      select (f.pair).id, dataset.id, dataset.project_id, (f.pair).revision + 1, batch, 'edit',
-        private.edited_columns(f.pair), private.edited_columns(private.after_edit(f.pair, f.fixed))
-      from private.fixable_pairs(dataset.id, p_pair_id, fix) f limit most;
+      select p.id, dataset.id, dataset.project_id, p.revision + 1, batch, 'edit', private.edited_columns(p),
+        private.edited_columns(private.after_edit(p, fixed))
+      from public.training_pairs p cross join lateral private.fixed_pair(p, fix) fixed
+      where p.id in (select unnest(ids[1:most])) and fixed is distinct from p;
     changed := private.apply_batch(batch, dataset.id);
     perform private.judge_sample(batch, dataset.id, 'bad');
   end if;
-  return jsonb_build_object('fix', fix, 'batch_id', case when changed > 0 then batch end, 'matched', matched,
-    'changed', changed, 'examples', coalesce(examples, '[]'));
+  return jsonb_build_object('fix', fix, 'batch_id', case when changed > 0 then batch end,
+    'matched', cardinality(ids), 'changed', changed, 'examples', coalesce(examples, '[]'));
 end $$;
 
 -- Pairs that may have what was wrong with this one. The issues are those before its last edit, which takes them away.
@@ -159,8 +163,9 @@ language sql stable security definer set search_path = '' as $$
     from this join public.training_pairs p on p.dataset_id = this.dataset_id and p.id <> this.id
     where p.issues <> '{}' and array(select unnest(p.issues) order by 1) = this.issues
     union all
-    select (f.pair).id, (f.pair).created_at, (f.pair).ordinal, false, true
-    from this cross join lateral private.fixable_pairs(this.dataset_id, this.id, this.fix) f where this.fix <> '[]'
+    select p.id, p.created_at, p.ordinal, false, true
+    from this cross join lateral private.pairs_with_fragment(this.dataset_id, this.id, this.fix) f (id)
+    join public.training_pairs p on p.id = f.id where this.fix <> '[]'
   )
   select id, bool_or(alike.same_issues), bool_or(alike.same_fragment) from alike
   group by id, created_at, ordinal order by created_at, ordinal, id limit least(p_limit, 1000)
@@ -173,7 +178,7 @@ $$;
 comment on function public.apply_fix(uuid, boolean) is
   'For editors: what the last edit of this pair replaced, replaced in all other pairs of the dataset, as whole words'
   ' and in turns of the same role. {fix, matched, changed, batch_id, examples}; a preview changes nothing. At most'
-  ' 10,000 pairs change in a call.';
+  ' 2,000 pairs change in a call.';
 create function public.similar_pairs(p_pair_id uuid, p_limit integer default 100)
 returns table (pair_id uuid, same_issues boolean, same_fragment boolean)
 language sql stable set search_path = '' as $$

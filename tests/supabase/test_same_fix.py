@@ -40,20 +40,24 @@ def test_the_fragment_is_what_differs_to_whole_words(
 
 
 @pytest.mark.parametrize(
-    ("content", "old", "new", "expected"),
+    ("old", "new", "content", "expected"),
     [
-        ("noon, Noon, afternoon, noon.", "noon", "one", "one, Noon, afternoon, one."),
-        ("1.5 and 125 and 1.5", "1.5", "2", "2 and 125 and 2"),
-        ("cost (net)", "(net)", r"\1 & \&", r"cost \1 & \&"),
-        ("a_b a-b", "a-b", "c", "a_b c"),
-        ("Köln, Kölner", "Köln", "Bonn", "Bonn, Kölner"),
-        ("[x]*[x]", "[x]*", "y", "y[x]"),
+        ("At noon.", "At one.", "noon, Noon, afternoon, noon.", "one, Noon, afternoon, one."),
+        ("It is 1.5 now.", "It is 2 now.", "1.5 and 125 and 1.5", "2 and 125 and 2"),
+        ("cost (net) now", r"cost \1 & \& now", "cost (net)", r"cost \1 & \&"),
+        ("Aus Köln.", "Aus Bonn.", "Köln, Kölner", "Bonn, Kölner"),
+        ("is [x]* ok", "is y ok", "[x]*[x]", "y[x]"),
+        ("says 'it%s' ok", "says this ok", "'it%s' and 'its'", "this and 'its'"),
     ],
 )
-def test_a_fragment_is_replaced_literally(
-    desk: Reviewers, content: str, old: str, new: str, expected: str
+def test_a_fragment_is_replaced_literally_and_as_whole_words(
+    desk: Reviewers, old: str, new: str, content: str, expected: str
 ) -> None:
-    assert desk.one("select private.with_fragment_replaced(%s, %s, %s)", content, old, new) == expected
+    edited, other = desk.add(old), desk.add(content)
+    desk.edit(edited, assistant=new)
+    answer = desk.call("apply_fix", pair_id=edited, preview=False)
+    assert (answer["matched"], answer["changed"]) == (1, 1), answer
+    assert desk.pair(other)["assistant_message"] == expected  # type: ignore[index] # it is there
 
 
 def test_a_fix_is_shown_first_then_applied_then_taken_back(desk: Reviewers) -> None:
@@ -72,7 +76,8 @@ def test_a_fix_is_shown_first_then_applied_then_taken_back(desk: Reviewers) -> N
 
     shown = desk.call("apply_fix", pair_id=edited)
     assert (shown["matched"], shown["changed"], shown["batch_id"]) == (4, 0, None)
-    assert shown["fix"] == [{"role": "assistant", "old": "noon", "new": "one"}]
+    (part,) = shown["fix"]
+    assert (part["role"], part["old"], part["new"]) == ("assistant", "noon", "one")
     example = next(item for item in shown["examples"] if item["pair_id"] == str(alike[0]))
     assert example["after"][-1]["content"] == "Come at one, not after one."
     assert len(desk.revisions(alike[0])) == 0

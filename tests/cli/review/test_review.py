@@ -132,7 +132,7 @@ def test_one_fix_for_all_that_need_it(desk: Desk) -> None:
     made = desk("datasets", "preferences", desk.name, "--name", "better")
     assert (made["pair_count"], made["source"]) == (12, "edits")
     assert len(desk("pairs", "list", "better", "--where", "kind=preference")) == 12
-    assert desk("pairs", "undo", "--batch", applied["batch_id"])["undone"] == 11
+    assert desk("pairs", "undo", "--batch", applied["batch_ids"][0])["undone"] == 11
 
 
 def test_review_without_a_keyboard(desk: Desk) -> None:
