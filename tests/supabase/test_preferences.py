@@ -111,7 +111,11 @@ async def test_twenty_edits_are_twenty_rows_that_dpo_trains_on(stack: Stack) -> 
         made = await rpc(world, "make_preference_dataset", dataset_id=dataset, name="better answers")
         db = Database(stack.url, api_key=stack.secret_key, bearer=stack.secret_key, http=http)
         file = await build_training_file(db, UUID(made["id"]), "dpo")
+        valid = await world.call("validate-dataset", {"datasetId": made["id"]})
+        exported = await world.call("export-dataset", {"datasetId": made["id"], "format": "dpo"})
     assert (file.row_count, made["pair_count"]) == (20, 20)
+    assert valid.json()["errors"] == [], valid.text
+    assert exported.json()["pairCount"] == 20, exported.text
     rows = [json.loads(line) for line in file.content.splitlines()]
     for row in rows:
         assert row["input"]["messages"][0]["role"] == "user"

@@ -249,6 +249,18 @@ def test_bulk_by_ids_changes_these_and_says_how_many(desk: Reviewers) -> None:
     assert desk.pair(other)["revision"] == 0  # type: ignore[index] # it is there
 
 
+def test_a_large_step_is_done_in_several_calls(desk: Reviewers) -> None:
+    desk.rows(
+        "insert into training_pairs (dataset_id, project_id, ordinal, user_message, assistant_message)"
+        " select %s, %s, n, 'q', 'a' from generate_series(1, 5003) n returning id",
+        desk.dataset,
+        desk.project,
+    )
+    calls = [desk.review("approve", filter={}) for _ in range(3)]
+    assert [call["changed"] for call in calls] == [5000, 3, 0]
+    assert [call["remaining"] for call in calls] == [3, 0, 0]
+
+
 def test_ids_of_another_dataset_are_left_alone(desk: Reviewers) -> None:
     elsewhere = desk.add(dataset_id=desk.new_dataset())
     assert desk.review("delete", elsewhere)["matched"] == 0

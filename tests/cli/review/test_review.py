@@ -28,20 +28,27 @@ ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 60
 
 
+def environment(stack: Stack, home: Path) -> dict[str, str]:
+    return {
+        "FINEFLOW_URL": stack.url,
+        "FINEFLOW_PUBLISHABLE_KEY": stack.publishable_key,
+        "FINEFLOW_DATA_DIR": str(home),
+    }
+
+
 class Desk:
     """A user with a dataset of 12 pairs, and the commands that this user types."""
 
     def __init__(self, stack: Stack, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.stack, self.capsys = stack, capsys
-        self.environment = {
-            "FINEFLOW_URL": stack.url,
-            "FINEFLOW_PUBLISHABLE_KEY": stack.publishable_key,
-            "FINEFLOW_DATA_DIR": str(home),
-        }
+        self.environment = environment(stack, home)
 
     def new_dataset(self) -> None:
         self("docs", "list")  # makes the first project
-        project = self.row("select id from projects order by created_at desc limit 1")
+        email = self("whoami")["email"]
+        project = self.row(
+            "select p.id from projects p join auth.users u on u.id = p.owner_id where u.email = %s", email
+        )
         dataset = make_dataset(self.stack, str(project), pairs=12)
         self.name = self.row("select name from training_datasets where id = %s", dataset)
         self.ids = [
@@ -74,15 +81,25 @@ class Desk:
         return self.capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def home(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of a user who is logged in."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(stack, folder).items():
+            patch.setenv(name, value)
+        patch.setattr("sys.stdin", io.StringIO("a-long-password\n"))
+        assert run(["signup", f"reviewer-{uuid4()}@test.local"]) == ExitCode.OK
+    return folder
+
+
 @pytest.fixture
 def desk(
-    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stack: Stack, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Desk:
-    made = Desk(stack, tmp_path / "data", capsys)
+    made = Desk(stack, home, capsys)
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sys.stdin", io.StringIO("a-long-password\n"))
-    made("signup", f"reviewer-{uuid4()}@test.local")
     made.new_dataset()
     return made
 
