@@ -3,11 +3,11 @@
 Three things hold the calls back, and each is learned from the answers:
 
 window   how many may be under way. It doubles every round trip until the vendor first says that it takes less
-         (429, 529). Then each round trip it shrinks by the share of calls that was turned away, or grows by
-         3 %, and by half more each time that nobody was. So it settles at what the vendor lets through, be
-         that calls at once or calls a second, and when the vendor takes a quarter it is at a quarter one
-         round trip later. (The rule of DCTCP, RFC 8257, where marks are 429s.) Its calls start evenly over
-         the round trip: a vendor that counts by the second turns bursts away.
+         (429, 529). Then each round trip it shrinks by the share of calls that was turned away (by half of it
+         where that is few), or grows by 3 %, and by half more each time that nobody was. So it settles at
+         what the vendor lets through, be that calls at once or calls a second, and when the vendor takes a
+         quarter it is at a quarter a round trip later. (The rule of DCTCP, RFC 8257, where marks are 429s.)
+         From then on its calls start evenly over the round trip: who counts by the second turns bursts away.
 limits   buckets that fill up as the headers say (shared.llm.limits). Where a vendor sends them, calls wait
          here and nobody is turned away.
 pause    Retry-After. The call that was told waits as long, and all others too where it is long: they wait for
@@ -35,9 +35,10 @@ _LONGEST_WAIT_SECONDS = 20.0
 _TRYING_SECONDS = 60.0  # after it no call is tried once more: a chunk in hand is held for 300
 _LONG_WAIT_SECONDS = 5.0
 _SLOWEST_GROWTH, _FASTEST_GROWTH = 0.03, 1.0  # of the window, a round trip
+_FEW = 0.2  # turned away: chance as much as a window that is too wide, so half of it is cut
 _MOST_CUT = 0.75  # of the window, at once
 _STARTS = 1.25  # calls start at this many times the pace of the window, so that the window is what counts
-_BURST = 0.08  # of the window may start together
+_BURST_SECONDS = 0.05  # so much of that pace may start together: no clock of a busy machine is finer
 _FIRST_GUESS_SECONDS = 0.2  # of a round trip, before one was measured
 
 
@@ -158,8 +159,10 @@ class Paced:
         return max(self._paused_until - now, self._seconds_to_start(now), *waits)
 
     def _seconds_to_start(self, now: float) -> float:
+        if not self._cut_at:
+            return 0.0  # nobody was turned away yet
         per_second = self.at_once * _STARTS / self._round_trip_seconds
-        most = max(2.0, self.at_once * _BURST)
+        most = max(2.0, per_second * _BURST_SECONDS)
         self._may_start = min(most, self._may_start + (now - self._may_start_at) * per_second)
         self._may_start_at = now
         return max(0.0, (1 - self._may_start) / per_second)
@@ -207,7 +210,8 @@ class Paced:
             return
         share = min(_MOST_CUT, self._turned_away / max(1, self._started))
         if share:
-            self._window = max(1.0, self._window * (1 - share))
+            cut = share if share > _FEW else share / 2
+            self._window = max(1.0, self._window * (1 - cut))
             self._growth = _SLOWEST_GROWTH
             self._cut_at = now
         elif self._was_full:  # a window that nobody needed says nothing
@@ -220,7 +224,9 @@ class Paced:
 
     def _learn(self, answer: Completion, sent_at: float, sent: int) -> None:
         took = _now() - sent_at
-        self._round_trip_seconds += (took - self._round_trip_seconds) / 8
+        # What an answer took longer is more often our own queue than the vendor's.
+        weight = 1 / 2 if took < self._round_trip_seconds else 1 / 16
+        self._round_trip_seconds += (took - self._round_trip_seconds) * weight
         tokens = answer.prompt_tokens + answer.completion_tokens
         for limit in answer.limits:
             bucket = self._buckets.setdefault(limit.kind, _Bucket(limit))
