@@ -17,7 +17,7 @@ from cli.review.screen import fix_view, pair_view, turns_of
 from cli.screen.output import cell
 
 PAGE_PAIRS = 20
-MOST_PAIRS = 1000  # that the database gives at once
+MOST_PAIRS = 1000  # that the database gives at once: who skips more is done
 KEYS = (
     "a approve  r reject  g gold star  1-5 rate  e edit answer  E edit question  f same fix to all  d delete"
     "  u undo  s skip  q quit"
@@ -38,9 +38,8 @@ class Session:
     edit: Edit
     console: Console
     counts: dict[str, int] = field(default_factory=dict)  # action -> pairs
-    _batches: list[tuple[str, str, str]] = field(
-        default_factory=list
-    )  # batch, pair, action; the last is undone first
+    # Batch, pair and action of each step; the last one is undone first.
+    _batches: list[tuple[str, str, str]] = field(default_factory=list)
     _passed: set[str] = field(default_factory=set)  # not to be shown again in this sitting
     _queue: list[Row] = field(default_factory=list)
 
@@ -54,9 +53,13 @@ class Session:
         return self.counts
 
     async def _next(self) -> Row | None:
-        if not self._queue:
-            pairs = await self.next_pairs(min(PAGE_PAIRS + len(self._passed), MOST_PAIRS))
+        limit = PAGE_PAIRS
+        while not self._queue:
+            pairs = await self.next_pairs(limit)
             self._queue = [pair for pair in pairs if pair["id"] not in self._passed]
+            if len(pairs) < limit or limit == MOST_PAIRS:
+                break
+            limit = min(2 * limit, MOST_PAIRS)  # where all of them were skipped
         return self._queue.pop(0) if self._queue else None
 
     async def _one(self, pair: Row) -> bool:
