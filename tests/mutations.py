@@ -27,6 +27,9 @@ _LATE_INTENT = (
 )
 _BUDGETS = "supabase/migrations/20261121000700_budgets.sql"
 _CLAIMS = "supabase/migrations/20261121000200_job_claims.sql"
+_KILLS = "tests/functions/test_generation_kills.py"
+_BATCHES = "tests/functions/test_generation_batch.py"
+_CAP = "tests/functions/test_generation_spend.py::test_no_chunk_is_begun_that_could_pass_the_cap"
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,44 @@ MUTATIONS = (
             "tests/functions/test_near_duplicates.py"
             "::test_of_documents_that_come_at_once_the_second_waits_and_sees_the_first",
         ),
+    ),
+    Mutation(
+        "the answer of a model is kept before anything is made of it",
+        (
+            (
+                "shared/generation/answers.py",
+                "        await asyncio.shield(self._keep(question_hash, answer))\n",
+                "",
+            ),
+        ),
+        (f"{_KILLS}::test_killed_at_every_point_it_ends_with_the_same_pairs_and_the_same_bill",),
+    ),
+    Mutation(
+        "the cost of an answer is counted once for each id",
+        (
+            (
+                "supabase/migrations/20261129000310_model_answers.sql",
+                "  if not found then\n    return false;\n  end if;\n",
+                "  select * into kept from private.model_answers a where a.id = (p_answer ->> 'id')::uuid;\n",
+            ),
+        ),
+        (f"{_BATCHES}::test_a_function_that_dies_while_it_keeps_the_answers_counts_none_twice",),
+    ),
+    Mutation(
+        "a batch that may be submitted is looked for before it is submitted again",
+        (("shared/generation/batch.py", 'if self.batch["attempts"] > 0:', "if False:"),),
+        (f"{_BATCHES}::test_a_submission_whose_answer_is_lost_is_found_and_not_repeated",),
+    ),
+    Mutation(
+        "the spend cap holds back what the chunks in hand may cost",
+        (
+            (
+                "supabase/migrations/20261129000320_generation_control.sql",
+                "      - private.chunks_in_hand(dataset.id))::integer",
+                "    )::integer",
+            ),
+        ),
+        (_CAP,),
     ),
 )
 

@@ -14,7 +14,8 @@ create table private.model_answers (
   cost_usd numeric(14, 8) check (cost_usd >= 0),
   created_at timestamptz not null default now()
 );
-comment on table private.model_answers is 'Kept for 30 days; with the chunk that they speak of they are gone at once.';
+comment on table private.model_answers is
+  'Kept for 30 days; gone at once with the chunk that they speak of, and when its document is withdrawn.';
 comment on column private.model_answers.id is 'Made by who asked, so that keeping it again counts nothing twice.';
 comment on column private.model_answers.question_hash is 'SHA-256 of the address and the whole body of the call.';
 comment on column private.model_answers.dataset_id is 'For which it was paid; null: that one is deleted.';
@@ -25,6 +26,15 @@ create index model_answers_chunk_id_idx on private.model_answers (chunk_id);
 
 revoke all on private.model_answers from public, anon, authenticated, service_role;
 grant select, insert, delete on private.model_answers to service_role;
+
+create function private.forget_answers_about() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  delete from private.model_answers a using public.chunks k where k.document_id = new.id and a.chunk_id = k.id;
+  return null;
+end $$;
+create trigger forget_answers after update of status on public.documents
+  for each row when (new.status = 'withdrawn') execute function private.forget_answers_about();
 
 create function public.find_answer(p_project_id uuid, p_question_hash text, p_dataset_id uuid default null)
 returns jsonb language sql stable set search_path = '' as $$
@@ -65,6 +75,6 @@ end $$;
 comment on function public.keep_answer(jsonb) is
   'The answer is kept and its cost counted, once for each id. false: it was kept before.';
 
-revoke execute on function public.find_answer(uuid, text, uuid), public.keep_answer(jsonb)
-  from public, anon, authenticated;
+revoke execute on function private.forget_answers_about(), public.find_answer(uuid, text, uuid),
+  public.keep_answer(jsonb) from public, anon, authenticated;
 grant execute on function public.find_answer(uuid, text, uuid), public.keep_answer(jsonb) to service_role;

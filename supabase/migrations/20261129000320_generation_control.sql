@@ -225,20 +225,24 @@ begin
   if dataset.status is null or dataset.status not in ('ready', 'failed') then
     return jsonb_build_object('outcome', 'not_ended', 'status', dataset.status);
   end if;
-  update public.dataset_chunks set status = 'pending', attempts = 0, error = null
-    where dataset_id = p_dataset_id and status in ('pending', 'failed');
+  update public.dataset_chunks w set status = 'pending', attempts = 0, error = null
+    where w.dataset_id = p_dataset_id and w.status in ('pending', 'failed') and not exists (
+      select from public.chunks k join public.documents d on d.id = k.document_id
+      where k.id = w.chunk_id and d.status = 'withdrawn');
   if not found then
     return jsonb_build_object('outcome', 'nothing_left');
   end if;
-  update public.training_datasets set status = 'generating', chunks_failed = 0, error = null, warning = null,
-      validation = null, stop_requested_at = null, stop_reason = null,
+  update public.training_datasets set status = 'generating', error = null,
+      chunks_failed = (select count(*) from public.dataset_chunks w
+        where w.dataset_id = p_dataset_id and w.status = 'failed'),
+      warning = null, validation = null, stop_requested_at = null, stop_reason = null,
       max_cost_usd = coalesce(p_max_cost_usd, max_cost_usd)
     where id = p_dataset_id returning * into dataset;
   perform private.call_function('generate-dataset', jsonb_build_object('datasetId', p_dataset_id));
   return jsonb_build_object('outcome', 'continued', 'dataset', to_jsonb(dataset));
 end $$;
 comment on function public.continue_generation(uuid, numeric) is
-  'What failed or was not begun is worked on; p_max_cost_usd, if given, is the new cap on all of it.';
+  'What failed or was not begun is worked on, but of documents that are withdrawn; p_max_cost_usd, if given, is the new cap on all of it.';
 
 revoke execute on function private.chunks_in_hand(uuid), private.affordable_chunks(public.training_datasets),
   private.stop_at_cap(uuid), private.generation_warning(public.training_datasets),

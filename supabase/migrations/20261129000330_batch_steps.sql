@@ -88,7 +88,9 @@ begin
     return false;
   end if;
   update public.dataset_chunks set status = 'pending', batch_id = null, is_answered = true, attempts = 0, updated_at = now()
-    where batch_id = batch.id and id = any (p_answered);
+    where batch_id = batch.id and id = any (p_answered) and status = 'working';
+  -- Not what has failed meanwhile: its document was withdrawn.
+  update public.dataset_chunks w set batch_id = null where w.batch_id = batch.id and w.status <> 'working';
   update public.dataset_chunks w set batch_id = null, updated_at = now(),
       error = coalesce(p_failed -> w.id::text, p_error, '{"code": "not_answered", "message": "The batch brought no answer."}'),
       status = case when w.attempts >= p_most_attempts then 'failed' else 'pending' end

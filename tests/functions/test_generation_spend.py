@@ -95,6 +95,7 @@ async def test_no_chunk_is_begun_that_could_pass_the_cap(world: World) -> None:
             one = spent(world, plain["id"])[2]
             cap = {"max_cost_usd": str(one * 3), "chunk_cost_usd": str(one * Decimal("1.3"))}
             dataset = await new_dataset(db, world, chunks=8, generation={"fresh": True}, **cap)
+            vendor.disturb("generate", Fault(), Fault(delay_seconds=0.5))  # one is paid for, one in hand
             row = await work(db, dataset, vendor)
             assert row["status"] == "ready"
             assert row["warning"]["code"] == "spend_cap_reached"
@@ -175,6 +176,36 @@ async def test_an_editor_stops_it_and_lets_it_go_on(world: World) -> None:
         assert (row["status"], row["chunks_done"], row["error"], row["warning"]) == ("ready", 3, None, None)
         status, refused = await ask("continue")
         assert (status, refused["error"]["code"]) == (409, "nothing_to_continue")
+
+
+async def test_a_withdrawn_document_leaves_no_answers_and_is_not_gone_on_with(world: World) -> None:
+    (document,) = world.rows(
+        "select id from public.documents where project_id = %s and name = 'handbook.md'", world.project
+    )
+    headers = {"apikey": world.stack.publishable_key, "authorization": f"Bearer {world.token}"}
+
+    async def change(function: str) -> None:
+        asked = {"p_document_id": str(document[0])}
+        answer = await world.http.post(f"/rest/v1/rpc/{function}", json=asked, headers=headers)
+        assert answer.status_code == 200, answer.text
+
+    kept = "select count(*) from private.model_answers where project_id = %s"
+    with FakeAnthropic(reply=truthful) as vendor:
+        async with service(world) as db:
+            dataset = await new_dataset(db, world)
+            vendor.disturb("generate", Fault(), *[Fault(status=400)] * 2)
+            row = await work(db, dataset, vendor, at_once=1)
+            assert (row["status"], row["chunks_done"], world.rows(kept, world.project)) == (
+                "ready",
+                1,
+                [(1,)],
+            )
+            await change("withdraw_document")
+            assert world.rows(kept, world.project) == [(0,)]
+            body = {"action": "continue", "datasetId": dataset["id"]}
+            refused = await world.call("generate-dataset", body)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (409, "nothing_to_continue")
+            await change("restore_document")
 
 
 async def test_what_it_will_cost_is_said_before(world: World) -> None:
