@@ -26,6 +26,7 @@ from cli.commands import (
     jobs,
     keys,
     models,
+    prompts,
     recall,
     splits,
     stack,
@@ -65,6 +66,7 @@ app.add_typer(pairs.app, name="pairs")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(prompts.app, name="prompts")
 
 
 def main() -> None:

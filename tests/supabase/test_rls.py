@@ -28,6 +28,7 @@ RIGHTS: dict[str, tuple[set[str], set[str], set[str], set[str]]] = {
     "training_datasets": (MEMBERS, SERVICE, EDITORS, EDITORS),
     "dataset_chunks": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "generation_batches": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "project_prompts": (MEMBERS, EDITORS, EDITORS, EDITORS),
     "training_pairs": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "pair_revisions": (MEMBERS, NOBODY, NOBODY, SERVICE),
     "review_samples": (MEMBERS, NOBODY, NOBODY, SERVICE),
@@ -56,6 +57,7 @@ UPDATES = {
     "dataset_chunks": "attempts = 9",
     "generation_batches": "attempts = 9",
     "training_pairs": "rating = 5",
+    "project_prompts": "content = 'Ask well.'",
     "pair_revisions": "action = 'edit'",
     "review_samples": "certified_at = now()",
     "review_sample_pairs": "verdict = 'good'",
@@ -121,6 +123,7 @@ class World:
             "dataset_xrays": in_dataset
             | {"base_model": unique, "max_length_tokens": 9, "content_hash": "h", "totals": "{}"},
             "generation_batches": in_dataset | {"request_count": 1},
+            "project_prompts": in_project | {"name": "qa", "content": "Ask."},
             "training_pairs": in_dataset | {"ordinal": 1, "user_message": "q", "assistant_message": "a"},
             "pair_revisions": in_dataset
             | {"pair_id": uuid4(), "revision": 1, "batch_id": uuid4(), "action": "rate"}
@@ -164,6 +167,7 @@ class World:
             "pair_revisions",
             "review_sample_pairs",
             "user_api_keys",
+            "project_prompts",
             "training_job_documents",
             "training_job_events",
             "training_metrics",
@@ -177,6 +181,8 @@ class World:
             row = self.new_row(table)
             if table == "user_api_keys":
                 row["provider"] = "openai"
+            if table == "project_prompts":
+                row["name"] = "rules"
             if table not in numbered:
                 self.ids[table] = uuid4()
                 row["id"] = self.ids[table]
@@ -323,3 +329,16 @@ def test_users_call_no_function_of_the_service(world: World) -> None:
     ):
         for actor in ("owner", "stranger", "anonymous"):
             assert not world.may(actor, call, []), (actor, call)
+
+
+def test_a_prompt_remembers_who_wrote_it_and_stays_in_its_project(world: World) -> None:
+    write = "insert into public.project_prompts (project_id, name, content) values (%s, 'auto', 'Ask.')"
+    with world.database.transaction(force_rollback=True):
+        world.become("editor")
+        world.database.execute(write, [world.ids["projects"]])
+        author = world.database.execute("select updated_by from public.project_prompts where name = 'auto'")
+        assert author.fetchone() == {"updated_by": world.users["editor"]}
+    for column in ("project_id = gen_random_uuid()", "name = 'judge'", "updated_by = null"):
+        assert not world.may("owner", f"update public.project_prompts set {column}", []), column
+    with pytest.raises(psycopg.errors.CheckViolation), world.database.transaction():
+        world.database.execute(write.replace("'Ask.'", "repeat('x', 8001)"), [world.ids["projects"]])

@@ -28,6 +28,7 @@ GRANTS = {
     "model_usage": {"select"},
     "pair_revisions": {"select"},
     "project_members": {"select", "delete", "insert(project_id,role,user_id)", "update(role)"},
+    "project_prompts": {"select", "delete", "insert(content,name,project_id)", "update(content)"},
     "projects": {
         "select",
         "delete",
