@@ -34,6 +34,19 @@ MaxCost = Annotated[
 Batch = Annotated[
     bool, typer.Option("--batch", help="Half the price, answered within a day. Not with gemini.")
 ]
+Audiences = Annotated[
+    list[str] | None,
+    typer.Option("--audience", help="Whom to write for; again for more. Default: a mixture."),
+]
+Styles = Annotated[list[str] | None, typer.Option("--style", help="How to answer; again for more.")]
+Reasoning = Annotated[
+    bool, typer.Option("--reasoning", help="Answers think aloud first: <think>...</think>.")
+]
+Judge = Annotated[bool, typer.Option("--judge", help="The model also says which answers are not supported.")]
+IncludeFlagged = Annotated[
+    bool, typer.Option("--include-flagged", help="Also of flagged chunks, without the passages that are.")
+]
+MinQuality = Annotated[float | None, typer.Option("--min-chunk-quality", min=0, max=1)]
 Wait = Annotated[bool, typer.Option(help="Wait until the pairs are made.")]
 
 
@@ -49,6 +62,12 @@ async def create(
     pairs_per_chunk: PairsPerChunk = 3,
     max_pairs: MaxPairs = None,
     max_cost_usd: MaxCost = None,
+    audiences: Audiences = None,
+    styles: Styles = None,
+    reasoning: Reasoning = False,
+    judge: Judge = False,
+    include_flagged: IncludeFlagged = False,
+    min_chunk_quality: MinQuality = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Pay again for what another dataset asked.")] = False,
     batch: Batch = False,
     wait: Wait = True,
@@ -69,6 +88,12 @@ async def create(
             "pairsPerChunk": pairs_per_chunk,
             "maxPairs": max_pairs,
             "maxCostUsd": max_cost_usd,
+            "audiences": audiences,
+            "styles": styles,
+            "reasoning": reasoning or None,
+            "judge": judge or None,
+            "includeFlagged": include_flagged or None,
+            "minChunkQuality": min_chunk_quality,
             "fresh": fresh or None,
             "batch": batch or None,
         }
@@ -85,6 +110,10 @@ async def estimate(
     pairs_per_chunk: PairsPerChunk = 3,
     max_pairs: MaxPairs = None,
     batch: Batch = False,
+    reasoning: Reasoning = False,
+    judge: Judge = False,
+    include_flagged: IncludeFlagged = False,
+    min_chunk_quality: MinQuality = None,
     project: Project = None,
 ) -> Result:
     """What `datasets create` would take and cost. Makes nothing."""
@@ -101,6 +130,10 @@ async def estimate(
             "pairsPerChunk": pairs_per_chunk,
             "maxPairs": max_pairs,
             "batch": batch or None,
+            "reasoning": reasoning or None,
+            "judge": judge or None,
+            "includeFlagged": include_flagged or None,
+            "minChunkQuality": min_chunk_quality,
         }
         given = {field: value for field, value in request.items() if value is not None}
         answer = await client.invoke("generate-dataset", given)

@@ -46,6 +46,7 @@ def dataset_facts(row: Row, pairs: Sequence[Row] = ()) -> RenderableType:
             ("warning", (row.get("warning") or {}).get("message")),
             ("pairs", row["pair_count"]),
             ("chunks", f"{row['chunks_done']} of {row['chunk_count']} done" if row["chunk_count"] else None),
+            ("quality", _quality(row)),
             ("cost", _spent(row)),
             ("format", row["format"]),
             ("mode", row["mode"]),
@@ -70,6 +71,15 @@ def generation_estimate_view(answer: Row) -> RenderableType:
         ]
     )
     return Group(about, *(Text(str(note), style="dim") for note in said["notes"]))
+
+
+def _quality(row: Row) -> str | None:
+    """The score of a generated dataset, and what it is made of."""
+    factors = row.get("quality_factors")
+    if not factors:
+        return None
+    told = ", ".join(f"{name} {value:.2f}" for name, value in factors.items())
+    return f"{row['quality_score']:.2f} ({told})"
 
 
 def _spent(row: Row) -> str | None:

@@ -22,6 +22,7 @@ from shared.errors import CallerError, Conflict, InvalidRequest, NotFound, Provi
 from shared.generation.batch import advance_batch, batches_of
 from shared.generation.choice import Generation, generator_around, generator_of, open_model
 from shared.generation.estimate import GenerationEstimate, estimate_generation
+from shared.generation.prompt_set import Prompts, read_prompts
 from shared.generation.source import Generator
 from shared.generation.work import finished, work_on_dataset
 from shared.keys.crypto import KeyDoesNotOpen
@@ -55,8 +56,16 @@ async def _create(request: GenerateDataset, context: Context) -> DatasetGenerati
     model = await _model(request.generation, context.user_id, context)
     if request.batch:
         _require_batches(model)
+    # What is wrong with a prompt of the project is told now, and not chunk by chunk.
+    prompts = await read_prompts(context.user_db, str(request.project_id)) if model else Prompts()
     documents = await ready_documents(context.user_db, request.project_id, request.document_ids)
-    chunks = await usable_chunks(context.user_db, documents)
+    generation = request.generation
+    chunks = await usable_chunks(
+        context.user_db,
+        documents,
+        include_flagged=generation.include_flagged,
+        min_quality=generation.min_chunk_quality,
+    )
     if request.max_pairs is not None:
         chunks = spread(chunks, -(-request.max_pairs // request.pairs_per_chunk))
     expected = await estimate_generation(
@@ -64,7 +73,8 @@ async def _create(request: GenerateDataset, context: Context) -> DatasetGenerati
         request.mode,
         request.system_prompt,
         [chunk.token_count for chunk in chunks],
-        lambda place: request.generation.quota(place, len(chunks)),
+        lambda place: generation.quota(place, len(chunks)),
+        generation.asking(prompts),
         in_batch=request.batch,
     )
     if request.action == "estimate":
@@ -143,24 +153,27 @@ async def _work(request: GenerateDataset, context: Context) -> Row:
     owner = UUID(dataset["created_by"]) if dataset["created_by"] else None
     generation = Generation.model_validate(dataset["generation"])
 
-    def around(asked: ChatModel) -> Generator:
-        return generator_around(
+    async def asking() -> Callable[[ChatModel], Generator]:
+        has_prompts = generation.generator != "extractive"
+        prompts = await read_prompts(context.service_db, dataset["project_id"]) if has_prompts else Prompts()
+        return lambda asked: generator_around(
             asked,
             dataset["mode"],
             dataset["system_prompt"],
+            generation.asking(prompts),
             project_id=UUID(dataset["project_id"]),
             settings=context.settings,
         )
 
     async def opened() -> Generator:
         model = await _model(generation, owner, context)
-        return generator_of(model, generation, around, dataset["mode"], (context.service_db, dataset))
+        return generator_of(model, generation, await asking(), dataset["mode"], (context.service_db, dataset))
 
     if generation.batch:
-        # Without a key or an address, the work below fails the chunks with what is missing.
+        # Without a key, an address or a usable prompt, the work below fails the chunks with what is missing.
         with suppress(CallerError, ProviderError, KeyDoesNotOpen):
             model = await _model(generation, owner, context)
-            await _advance(dataset, model, around, generation, context)
+            await _advance(dataset, model, await asking(), generation, context)
     return await work_on_dataset(context.service_db, dataset, opened)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field, model_validator
@@ -13,6 +13,8 @@ from shared.datasets.formats import Format
 from shared.generation.choice import Generation, GeneratorName
 from shared.generation.estimate import GenerationEstimate
 from shared.generation.source import Mode
+
+Wish = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class GenerateDataset(Request):
@@ -45,6 +47,18 @@ class GenerateDataset(Request):
         default=False,
         description="The vendor's batches: answered within a day, at half the price. Not of gemini.",
     )
+    audiences: list[Wish] = Field(
+        default=[],
+        max_length=20,
+        description="Whom a model writes for, chunk by chunk. Empty: a usual mixture.",
+    )
+    styles: list[Wish] = Field(default=[], max_length=20, description="How it answers, likewise.")
+    reasoning: bool = Field(default=False, description="Answers begin with <think>...</think>.")
+    judge: bool = Field(default=False, description="A second call of the model says what is not supported.")
+    include_flagged: bool = Field(
+        default=False, description="Also chunks that seem to speak to models, without the passages that do."
+    )
+    min_chunk_quality: float | None = Field(default=None, ge=0, le=1)
     dataset_id: UUID | None = Field(default=None, description="Of stop and continue, and of row events.")
 
     @model_validator(mode="after")
@@ -54,8 +68,11 @@ class GenerateDataset(Request):
             raise ValueError(f"{self.action} needs datasetId")
         if self.dataset_id is None and not named:
             raise ValueError("give projectId and datasetName")
-        if any("\0" in text for text in (self.dataset_name, self.system_prompt, self.model) if text):
+        texts = (self.dataset_name, self.system_prompt, self.model, *self.audiences, *self.styles)
+        if any("\0" in text for text in texts if text):
             raise ValueError("a text holds a NUL")
+        if self.generator == "extractive" and (self.audiences or self.styles or self.reasoning or self.judge):
+            raise ValueError("audiences, styles, reasoning and judge need a model: choose another generator")
         return self
 
     @property
@@ -67,6 +84,12 @@ class GenerateDataset(Request):
             max_pairs=self.max_pairs,
             fresh=self.fresh,
             batch=self.batch,
+            audiences=tuple(self.audiences),
+            styles=tuple(self.styles),
+            reasoning=self.reasoning,
+            judge=self.judge,
+            include_flagged=self.include_flagged,
+            min_chunk_quality=self.min_chunk_quality,
         )
 
 

@@ -38,21 +38,28 @@ async def ready_documents(db: Database, project_id: UUID, document_ids: list[UUI
     return list(dict.fromkeys(found))
 
 
-async def usable_chunks(db: Database, document_ids: list[str]) -> list[UsableChunk]:
-    """The chunks to make pairs from, in reading order: no duplicates, nothing flagged.
+async def usable_chunks(
+    db: Database, document_ids: list[str], *, include_flagged: bool = False, min_quality: float | None = None
+) -> list[UsableChunk]:
+    """The chunks to make pairs from, in reading order: no duplicates, none below `min_quality` (0-1), and
+    nothing flagged unless that is asked for.
 
     Raises InvalidRequest when there is none.
     """
     found: list[UsableChunk] = []
     for start in range(0, len(document_ids), _DOCUMENTS_A_QUERY):
         some = document_ids[start : start + _DOCUMENTS_A_QUERY]
-        rows = await _chunks(db, some)
+        rows = await _chunks(db, some, min_quality or 0.0)
         rows.sort(key=lambda row: (some.index(row["document_id"]), row["ordinal"]))
-        found += [UsableChunk(row["id"], row["token_count"]) for row in rows if not row["injection_flags"]]
+        found += [
+            UsableChunk(row["id"], row["token_count"])
+            for row in rows
+            if include_flagged or not row["injection_flags"]
+        ]
     if not found:
         raise InvalidRequest(
-            "These documents have no text to make pairs from: each chunk is a duplicate, too short, or "
-            "flagged as speaking to language models.",
+            "These documents have no text to make pairs from: each chunk is a duplicate, too short, below "
+            "minChunkQuality, or flagged as speaking to language models (includeFlagged takes the rest).",
             code="no_chunks",
         )
     return found
@@ -94,7 +101,7 @@ async def _documents(db: Database, project_id: UUID) -> list[Row]:
             return found
 
 
-async def _chunks(db: Database, document_ids: list[str]) -> list[Row]:
+async def _chunks(db: Database, document_ids: list[str], min_quality: float) -> list[Row]:
     """By id in pages, so that one that is added meanwhile shifts no other."""
     found: list[Row] = []
     while True:
@@ -104,6 +111,7 @@ async def _chunks(db: Database, document_ids: list[str]) -> list[Row]:
             .in_("document_id", document_ids)
             .eq("is_duplicate", "false")
             .gte("token_count", _MIN_TOKENS)
+            .gte("quality_score", min_quality)
             .order("id")
             .limit(PAGE_ROWS)
         )

@@ -13,7 +13,8 @@ from shared.db import Database, Row
 from shared.errors import InvalidRequest
 from shared.generation.answers import KeptAnswers
 from shared.generation.extractive.generator import ExtractiveGenerator
-from shared.generation.language_model import LanguageModelGenerator
+from shared.generation.language_model import Asking, LanguageModelGenerator
+from shared.generation.prompt_set import Prompts
 from shared.generation.source import Generator, Mode
 from shared.keys.crypto import derive
 from shared.keys.store import KeyStore, OpenedKey
@@ -38,6 +39,16 @@ class Generation(BaseModel):
     max_pairs: int | None = Field(default=None, ge=1)  # None: as many as the chunks give
     fresh: bool = False  # no answer that another dataset has paid for is taken
     batch: bool = False  # the vendor answers within a day, at half the price
+    audiences: tuple[str, ...] = ()  # whom a model writes for, chunk by chunk; empty: as its prompt says
+    styles: tuple[str, ...] = ()  # how it answers, likewise
+    reasoning: bool = False  # whether each answer comes with the thoughts before it
+    judge: bool = False  # whether a second call says if each answer is supported
+    include_flagged: bool = False  # also chunks that seem to speak to models, without what does
+    min_chunk_quality: float | None = Field(default=None, ge=0, le=1)  # None: chunks of any quality
+
+    def asking(self, prompts: Prompts | None = None) -> Asking:
+        """How a model is asked; with the prompts of the files, or those of a project."""
+        return Asking(prompts or Prompts(), self.audiences, self.styles, self.reasoning, self.judge)
 
     def quota(self, ordinal: int, chunk_count: int) -> int:
         """Pairs to make from the chunk at this place (from 1), so that all together keep to max_pairs."""
@@ -74,11 +85,17 @@ def generator_of(
 
 
 def generator_around(
-    asked: ChatModel, mode: Mode, system_prompt: str | None, *, project_id: UUID, settings: Settings
+    asked: ChatModel,
+    mode: Mode,
+    system_prompt: str | None,
+    asking: Asking,
+    *,
+    project_id: UUID,
+    settings: Settings,
 ) -> Generator:
     """What asks this model; the same chunk of the same project gets the same prompt each time."""
     secret = derive(settings.api_key_encryption_secret, f"prompt-marks/{project_id}")
-    return LanguageModelGenerator(asked, mode, system_prompt, secret)
+    return LanguageModelGenerator(asked, mode, system_prompt, secret, asking)
 
 
 async def _gemini(model: str | None, user_id: UUID | None, keys: KeyStore, settings: Settings) -> HttpModel:

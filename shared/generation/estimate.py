@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
-from shared.generation.language_model import LanguageModelGenerator
-from shared.generation.source import Mode, SourceChunk
+from shared.generation.language_model import Asking, LanguageModelGenerator
+from shared.generation.source import Draft, Mode, SourceChunk
 from shared.llm.base import Completion, JsonSchema, Turn
 from shared.llm.http_model import HttpModel
 from shared.llm.prices import price_source
@@ -21,6 +21,8 @@ _PAIR_TOKENS: dict[Mode, tuple[int, int]] = {
     "instruction": (80, 350),
     "conversation": (150, 800),
 }
+_REASONING_TOKENS = (40, 250)  # of one pair, likewise
+_VERDICT_TOKENS = (15, 80)
 # Every vendor counts by a vocabulary of its own; ours is OpenAI's.
 _OTHER_VOCABULARY = Decimal("1.35")
 _MICRO_DOLLAR = Decimal("0.000001")
@@ -45,6 +47,7 @@ async def estimate_generation(
     system_prompt: str | None,
     chunk_tokens: Sequence[int],
     pairs_of: Callable[[int], int],
+    asking: Asking | None = None,
     *,
     in_batch: bool = False,
 ) -> GenerationEstimate:
@@ -55,16 +58,24 @@ async def estimate_generation(
     count = len(chunk_tokens)
     if model is None:
         return GenerationEstimate(count, (0, 0), (0, 0), (Decimal(0), Decimal(0)), Decimal(0), None)
-    prompt = await _tokens_of_an_empty_prompt(mode, system_prompt)
-    asked = [(prompt + tokens, pairs) for i, tokens in enumerate(chunk_tokens, 1) if (pairs := pairs_of(i))]
-    least, most = _PAIR_TOKENS[mode]
-    prompt_low = sum(tokens for tokens, _ in asked)
-    prompt_high = int(prompt_low * _OTHER_VOCABULARY)
+    asking = asking or Asking()
+    prompt = await _tokens_of_empty_prompts(mode, system_prompt, asking)
+    readings = 2 if asking.judge else 1  # a judge reads the chunk again, and what was made of it
+    asked = [
+        (prompt + readings * tokens, pairs)
+        for i, tokens in enumerate(chunk_tokens, 1)
+        if (pairs := pairs_of(i))
+    ]
+    read_again, (least, most) = _pair_tokens(mode, asking)
     pairs = sum(pairs for _, pairs in asked)
+    fixed = sum(tokens for tokens, _ in asked)
+    prompt_low = fixed + pairs * read_again[0]
+    prompt_high = int((fixed + pairs * read_again[1]) * _OTHER_VOCABULARY)
     dearest = max(asked, default=(0, 0), key=lambda one: (one[1], one[0]))
     low = _cost(model, prompt_low, pairs * least, in_batch)
     high = _cost(model, prompt_high, pairs * most, in_batch)
-    chunk = _cost(model, int(dearest[0] * _OTHER_VOCABULARY), dearest[1] * most, in_batch)
+    dearest_prompt = int((dearest[0] + dearest[1] * read_again[1]) * _OTHER_VOCABULARY)
+    chunk = _cost(model, dearest_prompt, dearest[1] * most, in_batch)
     unknown = f"No price is known for {model.model} there: its cost is not counted, and no cap can hold it."
     return GenerationEstimate(
         chunk_count=count,
@@ -77,9 +88,22 @@ async def estimate_generation(
     )
 
 
-async def _tokens_of_an_empty_prompt(mode: Mode, system_prompt: str | None) -> int:
-    ruler = _Ruler()
-    await LanguageModelGenerator(ruler, mode, system_prompt).draft(SourceChunk("", 0), 1)
+def _pair_tokens(mode: Mode, asking: Asking) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What a judge reads of one pair, and what is answered for it by all who are asked."""
+    least, most = _PAIR_TOKENS[mode]
+    if asking.reasoning:
+        least, most = least + _REASONING_TOKENS[0], most + _REASONING_TOKENS[1]
+    if not asking.judge:
+        return (0, 0), (least, most)
+    return (least, most), (least + _VERDICT_TOKENS[0], most + _VERDICT_TOKENS[1])
+
+
+async def _tokens_of_empty_prompts(mode: Mode, system_prompt: str | None, asking: Asking) -> int:
+    """Of the questions for one chunk, without the chunk and the pairs."""
+    ruler, chunk = _Ruler(), SourceChunk("", 0)
+    generator = LanguageModelGenerator(ruler, mode, system_prompt, asking=asking)
+    await generator.draft(chunk, 1)
+    await generator.judge(chunk, [Draft((("", ""),), 0, 0)])
     return ruler.tokens
 
 
@@ -92,7 +116,7 @@ class _Ruler:
         self.tokens += sum(count_tokens(turn.content) for turn in turns) + count_tokens(
             str(json_schema or "")
         )
-        return Completion('{"examples": []}')
+        return Completion('{"examples": [], "verdicts": []}')
 
     async def close(self) -> None:
         pass

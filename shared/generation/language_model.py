@@ -1,63 +1,31 @@
-"""Pairs from a language model: the prompt, and what is made of the answer."""
+"""Pairs from a language model: how it is asked, for examples and for a verdict on them."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import secrets
-from pathlib import Path
-from string import Template
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import json_repair
-from pydantic import BaseModel, Field, ValidationError
-
-from shared.errors import ProviderUnavailable
-from shared.generation.source import Draft, Drafts, Mode, SourceChunk
+from shared.generation.judge import SCHEMA as JUDGE_SCHEMA
+from shared.generation.judge import examples_to_judge, read_verdicts
+from shared.generation.model_answer import examples_schema, read_answer, shape_of
+from shared.generation.prompt_set import Prompts
+from shared.generation.source import Draft, Drafts, Mode, SourceChunk, Verdicts
+from shared.generation.variety import Variety
 from shared.llm.base import ChatModel, Turn
 
-_PROMPTS = Path(__file__).parent / "prompts"
-_MAX_TURNS = 6
-_MAX_ANSWER_CHARS = 200_000  # beyond it a repair is not worth its time
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "examples": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "turns": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "properties": {"user": {"type": "string"}, "assistant": {"type": "string"}},
-                            "required": ["user", "assistant"],
-                            "additionalProperties": False,
-                        },
-                    },
-                    "quote": {"type": "string"},
-                },
-                "required": ["turns", "quote"],
-                "additionalProperties": False,
-            },
-        }
-    },
-    "required": ["examples"],
-    "additionalProperties": False,
-}
+@dataclass(frozen=True)
+class Asking:
+    """How a dataset wants a model to be asked. Empty audiences or styles: those of the prompt `variety`."""
 
-
-class _Turn(BaseModel):
-    user: str
-    assistant: str
-
-
-class _Example(BaseModel):
-    turns: list[_Turn] = Field(min_length=1, max_length=_MAX_TURNS)
-    quote: str = ""
+    prompts: Prompts = field(default_factory=Prompts)
+    audiences: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()
+    reasoning: bool = False  # whether each answer comes with the thoughts before it
+    judge: bool = False  # whether a second call says if each answer is supported
 
 
 class LanguageModelGenerator:
@@ -67,12 +35,21 @@ class LanguageModelGenerator:
     """
 
     def __init__(
-        self, model: ChatModel, mode: Mode, system_prompt: str | None, secret: bytes | None = None
+        self,
+        model: ChatModel,
+        mode: Mode,
+        system_prompt: str | None,
+        secret: bytes | None = None,
+        asking: Asking | None = None,
     ) -> None:
         self._model = model
         self._mode = mode
         self._system_prompt = system_prompt
         self._secret = secret or secrets.token_bytes(32)
+        self._asking = asking or Asking()
+        self._prompts = self._asking.prompts
+        self._variety = Variety.of(self._prompts, self._asking.audiences, self._asking.styles)
+        self._schema = examples_schema(reasoning=self._asking.reasoning)
 
     @property
     def name(self) -> str:
@@ -84,85 +61,65 @@ class LanguageModelGenerator:
 
     @property
     def prompt_hash(self) -> str:
-        """SHA-256 of the prompt files of the mode, shortened: equal prompts, equal hash."""
-        files = ("rules", self._mode, "source")
-        return hashlib.sha256("\0".join(map(_prompt, files)).encode()).hexdigest()[:16]
+        """Of the prompts and the options that pairs come from: equal prompts, equal hash."""
+        names = ["rules", self._mode, "source", "variety", *(["reasoning"] if self._asking.reasoning else [])]
+        return self._prompts.hash(names, self._asking.audiences, self._asking.styles)
 
     async def draft(self, chunk: SourceChunk, count: int) -> Drafts:
-        canary = self._mark("canary", chunk)
-        answer = await self._model.complete(self._turns(chunk, count, canary), json_schema=SCHEMA)
-        drafts, refused = read_answer(answer.text, chunk, count, canary)
+        marks = (self._mark("canary", chunk), self._mark("fence", chunk))
+        answer = await self._model.complete(self._turns(chunk, count, *marks), json_schema=self._schema)
+        rules = self._prompts.text("rules")
+        drafts, refused = read_answer(
+            answer.text, chunk, count, marks, rules=rules, reasoning=self._asking.reasoning
+        )
         return Drafts(drafts, refused, answer.prompt_tokens, answer.completion_tokens)
+
+    async def judge(self, chunk: SourceChunk, drafts: Sequence[Draft]) -> Verdicts:
+        if not self._asking.judge or not drafts:
+            return Verdicts()
+        examples = examples_to_judge(drafts)
+        canary, fence = (self._mark(purpose, chunk, examples) for purpose in ("canary", "fence"))
+        turns = [
+            Turn("system", self._prompts.filled("judge", shape=shape_of(JUDGE_SCHEMA), canary=canary)),
+            Turn(
+                "user",
+                self._prompts.filled(
+                    "judge_source",
+                    section=" > ".join(chunk.heading_path),
+                    content=chunk.shown,
+                    examples=examples,
+                    fence=fence,
+                ),
+            ),
+        ]
+        answer = await self._model.complete(turns, json_schema=JUDGE_SCHEMA)
+        rules = self._prompts.text("judge")
+        verdicts = read_verdicts(answer.text, len(drafts), (canary, fence), rules)
+        return Verdicts(verdicts, answer.prompt_tokens, answer.completion_tokens)
 
     async def close(self) -> None:
         await self._model.close()
 
-    def _turns(self, chunk: SourceChunk, count: int, canary: str) -> list[Turn]:
-        style = f"- The assistant works under this instruction: {self._system_prompt}\n"
-        rules = Template(_prompt("rules")).substitute(
-            task=_prompt(self._mode).strip(),
+    def _turns(self, chunk: SourceChunk, count: int, canary: str, fence: str) -> list[Turn]:
+        style = f"- The assistant works under this instruction, which goes first: {self._system_prompt}\n"
+        rules = self._prompts.filled(
+            "rules",
+            task=self._prompts.text(self._mode).strip(),
             count=count,
+            shape=shape_of(self._schema),
+            variety=f"{self._variety.for_chunk(chunk.ordinal)}\n",
+            reasoning=self._prompts.text("reasoning") if self._asking.reasoning else "",
             style=style if self._system_prompt else "",
             canary=canary,
         )
         # The fence cannot be closed from inside: its id depends on all that is in it, and on our secret.
-        source = Template(_prompt("source")).substitute(
-            section=" > ".join(chunk.heading_path), content=chunk.content, fence=self._mark("fence", chunk)
+        source = self._prompts.filled(
+            "source", section=" > ".join(chunk.heading_path), content=chunk.shown, fence=fence
         )
         return [Turn("system", rules), Turn("user", source)]
 
-    def _mark(self, purpose: str, chunk: SourceChunk) -> str:
+    def _mark(self, purpose: str, chunk: SourceChunk, examples: str = "") -> str:
         """Sixteen digits that nobody else can tell: equal for an equal chunk, so that an answer that was paid
         for is found again; others for another `variant` of it."""
-        about = f"{purpose}\0{chunk.variant}\0{chunk.content}"
+        about = f"{purpose}\0{chunk.variant}\0{chunk.content}\0{examples}"
         return hmac.new(self._secret, about.encode(), hashlib.sha256).hexdigest()[:16]
-
-
-def read_answer(text: str, chunk: SourceChunk, count: int, canary: str) -> tuple[list[Draft], int]:
-    """The drafts in a model's answer, and how many of its examples cannot be used.
-
-    An answer that gives the canary away follows somebody else's instructions: all of it is refused.
-    Raises ProviderUnavailable when there is no list of examples in it: the next answer may have one.
-    """
-    examples = _examples(text)
-    if canary in text:
-        return [], max(1, len(examples))
-    drafts = []
-    for example in examples[:count]:
-        try:
-            drafts.append(_draft(_Example.model_validate(example), chunk))
-        except ValidationError:
-            continue
-    return drafts, len(examples) - len(drafts)
-
-
-def _examples(text: str) -> list[Any]:
-    try:
-        answer = json_repair.loads(text[:_MAX_ANSWER_CHARS])
-    except (ValueError, RecursionError):
-        answer = None
-    if isinstance(answer, dict):
-        answer = answer.get("examples", answer.get("pairs"))
-    if not isinstance(answer, list):
-        raise ProviderUnavailable("The model gave no list of examples.", code="answer_not_understood")
-    return answer
-
-
-def _draft(example: _Example, chunk: SourceChunk) -> Draft:
-    start, end = find_quote(example.quote, chunk.content)
-    turns = tuple((turn.user, turn.assistant) for turn in example.turns)
-    return Draft(turns, chunk.char_start + start, chunk.char_start + end)
-
-
-def find_quote(quote: str, content: str) -> tuple[int, int]:
-    """Where the quote stands, whatever its blanks; the whole content when it does not."""
-    words = quote.split()[:200]
-    if words:
-        found = re.search(r"\s+".join(map(re.escape, words)), content)
-        if found:
-            return found.span()
-    return 0, len(content)
-
-
-def _prompt(name: str) -> str:
-    return (_PROMPTS / f"{name}.md").read_text(encoding="utf-8")

@@ -11,28 +11,21 @@ diversity   1 minus the greatest overlap of words with another question of the c
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
 from shared.datasets.checker import MAX_TOKENS
 from shared.datasets.duplicates import normal
-from shared.documents.injection import injection_flags
+from shared.datasets.reasoning import with_reasoning
 from shared.documents.quality import words
 from shared.generation.grounding.check import ungrounded
-from shared.generation.source import Draft, Generator, SourceChunk
+from shared.generation.safety import clean_text, is_suspicious, sanitised
+from shared.generation.source import Draft, Generator, SourceChunk, Verdict
 from shared.tokens import count_tokens
 
-_MAX_QUESTION_CHARS = 4_000
-_MAX_ANSWER_CHARS = 16_000
 _MIN_GROUNDING = 0.35
-# What has no place in a message: controls but tab and line break, marks that are not seen, half characters.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2060-\u2064\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
-    "\U000e0000-\U000e007f]"
-)
-_ADDRESS = re.compile(r"https?://[^\s)>\]\"']+|www\.[^\s)>\]\"']+|[\w.+-]+@[\w-]+\.[\w.-]+")
-_SECRET = re.compile(r"\b(?:sk-|hf_|AIza|ghp_|xox[abp]-|AKIA)[\w-]{8,}")
+_MIN_GROUNDING_LEFT = 0.75
+_MIN_WORDS_LEFT = 12  # of a chunk that speaks to language models: fewer are no source
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][\w'-]+")
 _QUOTED = re.compile(r"[\"\u201c\u00ab]([^\"\u201d\u00bb]{3,80})[\"\u201d\u00bb]")
@@ -63,36 +56,23 @@ async def make_pairs(
 
     Raises ProviderUnavailable and ProviderRejected as the generator does.
     """
+    if chunk.is_blanked and len(words(chunk.content)) < _MIN_WORDS_LEFT:
+        return MadePairs()
     made = await generator.draft(chunk, count)
     cleaned = [clean for draft in made.drafts if (clean := sanitised(draft)) is not None]
-    safe = [draft for draft in cleaned if not is_suspicious(draft, chunk)]
+    safe = [draft for draft in cleaned if not is_suspicious(draft, chunk) and not _is_smuggled(draft, chunk)]
+    judged = await generator.judge(chunk, safe)
     pairs = []
     for ordinal, draft in enumerate(safe):
         others = [other.turns[0][0] for other in safe if other is not draft]
-        pairs.append(_pair(ordinal, draft, chunk, generator, system_prompt, others))
-    filtered = made.refused_count + len(made.drafts) - len(safe)
-    return MadePairs(pairs, filtered, made.prompt_tokens, made.completion_tokens)
-
-
-def sanitised(draft: Draft) -> Draft | None:
-    """The draft without unseen characters; None when a message is empty or over its limit then."""
-    turns = tuple((_clean(user), _clean(assistant)) for user, assistant in draft.turns)
-    for user, assistant in turns:
-        if not user or not assistant or normal(user) == normal(assistant):
-            return None
-        if len(user) > _MAX_QUESTION_CHARS or len(assistant) > _MAX_ANSWER_CHARS:
-            return None
-    return Draft(turns, draft.char_start, draft.char_end)
-
-
-def is_suspicious(draft: Draft, chunk: SourceChunk) -> bool:
-    """Whether it carries what its source does not: an address, a key, or words to a language model."""
-    said = "\n".join(message for turn in draft.turns for message in turn)
-    if any(address.rstrip(".,;:!?") not in chunk.content for address in _ADDRESS.findall(said)):
-        return True
-    if any(secret not in chunk.content for secret in _SECRET.findall(said)):
-        return True
-    return bool(injection_flags(said))
+        verdict = judged.of[ordinal] if judged.of else None
+        pairs.append(_pair(ordinal, draft, chunk, generator, system_prompt, others, verdict))
+    return MadePairs(
+        pairs,
+        made.refused_count + len(made.drafts) - len(safe),
+        made.prompt_tokens + judged.prompt_tokens,
+        made.completion_tokens + judged.completion_tokens,
+    )
 
 
 def grounding_score(answer: str, source: str) -> float:
@@ -124,29 +104,33 @@ def _pair(
     generator: Generator,
     system_prompt: str | None,
     others: list[str],
+    verdict: Verdict | None,
 ) -> dict[str, Any]:
     answers = "\n".join(assistant for _, assistant in draft.turns)
     messages = _messages(draft, system_prompt)
     token_count = sum(count_tokens(message["content"]) for message in messages)
     grounding = grounding_score(answers, chunk.grounds)
     details = _ungrounded(draft, chunk.grounds, system_prompt)
+    if verdict is not None and not verdict.is_supported:
+        details["judge_unsupported"] = [clean_text(verdict.reason)]
     issues = list(details)
     if grounding < _MIN_GROUNDING:
         issues.append("not_grounded")
     if token_count > MAX_TOKENS:
         issues.append("too_long")
     is_single = len(draft.turns) == 1
-    question, answer = draft.turns[0]
+    question, _ = draft.turns[0]
     return {
         "ordinal": ordinal,
         "messages": None if is_single else messages,
         "system_message": system_prompt if is_single else None,
         "user_message": question if is_single else None,
-        "assistant_message": answer if is_single else None,
+        "assistant_message": messages[-1]["content"] if is_single else None,
         "char_start": draft.char_start,
         "char_end": draft.char_end,
         "quality_score": quality_score(answers, grounding, question, others),
         "grounding_score": grounding,
+        "judge_score": None if verdict is None else float(verdict.is_supported),
         "token_count": token_count,
         "is_valid": not issues,
         "issues": issues,
@@ -156,26 +140,43 @@ def _pair(
     }
 
 
+def _is_smuggled(draft: Draft, chunk: SourceChunk) -> bool:
+    """Whether a pair from a chunk that speaks to models says anything that the rest of it does not, be it in
+    the question: there an injected text would come in, so such a pair is not even stored."""
+    if not chunk.is_blanked:
+        return False
+    said = [*(message for turn in draft.turns for message in turn), *draft.reasoning]
+    answers = "\n".join(answer for _, answer in draft.turns)
+    return grounding_score(answers, chunk.grounds) < _MIN_GROUNDING_LEFT or any(
+        ungrounded(message, chunk.grounds) for message in said
+    )
+
+
 def _ungrounded(draft: Draft, source: str, system_prompt: str | None) -> dict[str, list[str]]:
     """Of all turns, what the assistant says beyond the source and what the user has said so far."""
     found: dict[str, list[str]] = {}
     asked: list[str] = []
-    for user, assistant in draft.turns:
+    for (user, assistant), thought in zip(draft.turns, draft.thoughts, strict=True):
         asked.append(user)
-        for rule, said in ungrounded(assistant, source, "\n".join(asked), system_prompt or "").items():
+        said_before = "\n".join(asked)
+        for rule, said in ungrounded(assistant, source, said_before, system_prompt or "").items():
             found.setdefault(rule, []).extend(said)
+        thoughts = ungrounded(thought, source, said_before, system_prompt or "")
+        if beyond := [
+            said for rule, these in thoughts.items() if rule != "number_misplaced" for said in these
+        ]:
+            found.setdefault("reasoning_not_in_source", []).extend(beyond)
     return found
 
 
 def _messages(draft: Draft, system_prompt: str | None) -> list[dict[str, str]]:
     messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    for user, assistant in draft.turns:
-        messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+    for (user, assistant), thought in zip(draft.turns, draft.thoughts, strict=True):
+        messages += [
+            {"role": "user", "content": user},
+            {"role": "assistant", "content": with_reasoning(thought, assistant)},
+        ]
     return messages
-
-
-def _clean(message: str) -> str:
-    return _UNSEEN.sub("", unicodedata.normalize("NFC", message.replace("\r\n", "\n"))).strip()
 
 
 def _share(found: list[bool]) -> float:

@@ -29,7 +29,8 @@ _MAX_ATTEMPTS = 5
 _EXTRACTIVE_BATCH = 8
 # What one chunk was told holds for all: no use in asking again for each.
 _HOPELESS = frozenset(["api_key_missing", "api_key_rejected", "api_key_invalid", "model_missing",
-                       "model_not_found", "address_not_public", "quota_used_up"])  # fmt: skip
+                       "model_not_found", "address_not_public", "quota_used_up",
+                       "prompt_invalid"])  # fmt: skip
 
 _log = logger("generation")
 

@@ -116,6 +116,10 @@ async def test_what_cannot_be_made_is_refused_before_a_row_exists(world: World) 
         ({"generator": "openai_compatible"}, 422, "api_key_missing"),
         ({"pairsPerChunk": 0}, 422, "invalid_request"),
         ({"maxPairs": 9}, 422, "invalid_request"),
+        ({"minChunkQuality": 1.0}, 422, "no_chunks"),
+        ({"judge": True}, 422, "invalid_request"),
+        ({"audiences": ["children"]}, 422, "invalid_request"),
+        ({"styles": ["x" * 201]}, 422, "invalid_request"),
         ({"mode": "poem"}, 422, "invalid_request"),
         ({"datasetName": "a\u0000b"}, 422, "invalid_request"),
         ({"datasetId": str(uuid4())}, 422, "invalid_request"),
@@ -186,6 +190,62 @@ async def test_a_model_makes_pairs_and_what_it_makes_up_is_left_out(world: World
         dataset["id"],
     )
     assert work == [(10, 500, 100)]
+
+
+async def test_a_project_asks_in_its_own_words_once_they_can_be_used(world: World) -> None:
+    async def written(content: str) -> None:
+        row = {"project_id": world.project, "name": "rules", "content": content}
+        headers = {"apikey": world.stack.publishable_key, "authorization": f"Bearer {world.token}"}
+        address = "/rest/v1/project_prompts"
+        await world.http.delete(address, params={"name": "eq.rules"}, headers=headers)
+        assert (await world.http.post(address, json=row, headers=headers)).status_code == 201
+
+    async with vendor(world, honest) as received:
+        asked = {"generator": "openai_compatible", "model": "tiny", "maxPairs": 10, "pairsPerChunk": 5}
+        usual = await generated(world, **asked)
+        await written("Write $count of them. $task")
+        refused = await generate(world, **asked)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "prompt_invalid")
+        assert "It lacks $canary" in refused.json()["error"]["message"]
+        await written("Do it our way. $task $count $shape $variety Marker: $canary")
+        own = await generated(world, **asked, audiences=["a sailor"], styles=["in rhymes"])
+        world.rows("delete from public.project_prompts where project_id = %s", world.project)
+    assert received[-1]["messages"][0]["content"].startswith("Do it our way.")
+    assert "is a sailor. " in received[-1]["messages"][0]["content"]
+    hashes = {row for dataset in (usual, own) for row in pairs(world, dataset, "prompt_hash")}
+    assert len(hashes) == 2
+
+
+async def test_thoughts_and_verdicts_are_stored_with_the_pairs(world: World) -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if "verdicts" in json.dumps(body["response_format"]):
+            said = {"number": 1, "verdict": "unsupported", "reason": "It is too bold."}
+            return 200, completion(json.dumps({"verdicts": [said]}))
+        said_first = first_sentence(body)
+        turn = {
+            "user": f"Is it so that {said_first[:-1]}?",
+            "reasoning": "It is known.",
+            "assistant": said_first,
+        }
+        return completed({"turns": [turn], "quote": said_first})
+
+    async with vendor(world, reply):
+        asked = {"generator": "openai_compatible", "model": "tiny", "maxPairs": 10, "pairsPerChunk": 5}
+        dataset = await generated(world, **asked, judge=True, reasoning=True)
+    made = pairs(world, dataset, "assistant_message, judge_score, issues, issue_details, is_valid")
+    assert len(made) == 2
+    for answer, *judged in made:
+        assert answer.startswith("<think>\nIt is known.\n</think>\n\n")
+        assert judged == [0.0, ["judge_unsupported"], {"judge_unsupported": ["It is too bold."]}, False]
+
+
+async def test_flagged_chunks_are_taken_when_asked_for_without_what_was_flagged(world: World) -> None:
+    evil = world.rows(
+        "select id from public.documents where name = 'evil.md' and project_id = %s", world.project
+    )
+    dataset = await generated(world, documentIds=[str(evil[0][0])], includeFlagged=True)
+    # All of it stands in one paragraph with what speaks to models.
+    assert (dataset["status"], dataset["error"]["code"], dataset["chunk_count"]) == ("failed", "no_pairs", 1)
 
 
 async def test_a_refused_key_fails_the_dataset_with_one_round_of_calls(world: World) -> None:

@@ -7,7 +7,7 @@ or list item of the document, found again at its span.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.documents.language import ENGLISH
@@ -17,7 +17,7 @@ from shared.documents.sentences import sentences
 from shared.generation.extractive.language import Language, detect, distinctive_phrase, quotable
 from shared.generation.extractive.questions import Question
 from shared.generation.extractive.statements import ask, in_heading, is_well_put
-from shared.generation.source import Draft, Drafts, Mode, SourceChunk
+from shared.generation.source import Draft, Drafts, Mode, SourceChunk, Verdicts
 
 _MIN_WORDS, _MAX_CHARS = 5, 220
 _LIKED_CHARS = range(40, 161)
@@ -63,6 +63,10 @@ class ExtractiveGenerator:
     async def draft(self, chunk: SourceChunk, count: int) -> Drafts:
         drafts = extract(chunk, count * self._turns)
         return Drafts([_joined(drafts[i : i + self._turns]) for i in range(0, len(drafts), self._turns)])
+
+    async def judge(self, chunk: SourceChunk, drafts: Sequence[Draft]) -> Verdicts:
+        """Nothing: its answers are sentences of the document."""
+        return Verdicts()
 
     async def close(self) -> None:
         """It holds nothing."""

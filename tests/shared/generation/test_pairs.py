@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -5,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.generation.extractive.generator import ExtractiveGenerator
-from shared.generation.pairs import grounding_score, make_pairs, quality_score, sanitised
-from shared.generation.source import Draft, Drafts, SourceChunk
+from shared.generation.pairs import grounding_score, make_pairs, quality_score
+from shared.generation.safety import sanitised
+from shared.generation.source import Draft, Drafts, SourceChunk, Verdicts
 
 HANDBOOK = (Path(__file__).parents[3] / "examples/handbook.md").read_text()
 SOURCE = 'The lens floats in 310 kilograms of mercury. Orla Tenmouth drew it. The words: "Fog, and no bread".'
@@ -22,6 +24,9 @@ class Proposing:
 
     async def draft(self, chunk: SourceChunk, count: int) -> Drafts:
         return Drafts(self._drafts)
+
+    async def judge(self, chunk: SourceChunk, drafts: Sequence[Draft]) -> Verdicts:
+        return Verdicts()
 
     async def close(self) -> None:
         pass
