@@ -42,7 +42,9 @@ async def service(world: World) -> AsyncIterator[Database]:
         yield Database(world.stack.url, api_key=key, bearer=key, http=http)
 
 
-async def new_dataset(db: Database, world: World, *, chunks: int = 3, **columns: Any) -> Row:
+async def new_dataset(
+    db: Database, world: World, *, chunks: int = 3, document: str = "handbook.md", **columns: Any
+) -> Row:
     """A dataset that waits for its first chunks to be worked on, and that no event speaks of."""
     generation = {"generator": "anthropic", "model": MODEL, "pairs_per_chunk": PAIRS_PER_CHUNK}
     row = {
@@ -58,8 +60,9 @@ async def new_dataset(db: Database, world: World, *, chunks: int = 3, **columns:
         "insert into public.dataset_chunks (dataset_id, chunk_id, project_id, ordinal)"
         " select %s, k.id, k.project_id, row_number() over (order by k.ordinal) from public.chunks k"
         " join public.documents d on d.id = k.document_id"
-        " where d.name = 'handbook.md' and k.project_id = %s order by k.ordinal limit %s",
+        " where d.name = %s and k.project_id = %s order by k.ordinal limit %s",
         made["id"],
+        document,
         world.project,
         chunks,
     )
