@@ -173,6 +173,21 @@ async def test_a_dataset_is_split_and_a_document_taken_back(fineflow: Shell, tmp
     assert (await fineflow("docs", "reach", str(uuid4()))).code == 2
 
 
+async def test_a_project_has_prompts_of_its_own(fineflow: Shell, tmp_path: Path) -> None:
+    own = tmp_path / "rules.md"
+    own.write_text("Ask well. $task $count $shape")
+    refused = await fineflow("prompts", "set", "rules", str(own))
+    assert (refused.code, "It lacks $canary" in refused.err) == (2, True)
+    for text in ("Ask well. $task $count $shape $canary", "Ask better. $task $count $shape $canary"):
+        assert (await fineflow("prompts", "set", "rules", "-", stdin=text)).code == 0
+    assert (await fineflow("prompts", "show", "rules")).out.startswith("Ask better.")
+    assert (await fineflow("prompts", "show", "rules", "--default")).out.startswith("You write training")
+    whose = {row["name"]: row["own"] for row in (await fineflow("prompts", "list", "--json")).document}
+    assert (whose["rules"], whose["judge"]) == (True, False)
+    assert (await fineflow("prompts", "reset", "rules", "--json")).document["removed"] is True
+    assert (await fineflow("prompts", "show", "poem")).code == 2
+
+
 async def test_what_does_not_exist_is_exit_code_2(fineflow: Shell) -> None:
     ended = await asyncio.gather(
         fineflow("datasets", "show", "nothing"),
