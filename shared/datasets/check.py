@@ -10,13 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from shared.datasets.checker import Checker, Stats, texts_of
+from shared.datasets.checker import Checker, Stats
 from shared.datasets.examples import Example
 from shared.datasets.file_rows import UNREADABLE
 from shared.datasets.findings import Finding, FindingsOf
 from shared.datasets.leaks import Leak, find_leaks
 from shared.datasets.limits import Limits
 from shared.datasets.reading import Detected, Reading
+from shared.datasets.row_rules import texts_of
 from shared.datasets.rows import read_rows
 from shared.datasets.sources import ChatRun
 from shared.tokens import count_tokens_of, counts_exactly

@@ -47,6 +47,8 @@ class Lengths:
             off[abs(size - middle)] += rows
         far = max(_DEVIATIONS * _MAD_TO_SIGMA * _median(off), math.log(_TIMES))
         shortest, longest = math.exp(middle - far), math.exp(middle + far)
+        if shortest <= min(self.tokens) and max(self.tokens) <= longest:
+            return
         for number, tokens in enumerate(self.tokens):
             if tokens < shortest or tokens > longest:
                 yield number, tokens, round(math.exp(middle))

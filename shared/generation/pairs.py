@@ -14,9 +14,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.datasets.checker import MAX_TOKENS
 from shared.datasets.duplicates import normal
 from shared.datasets.reasoning import with_reasoning
+from shared.datasets.row_rules import MAX_TOKENS
 from shared.documents.quality import words
 from shared.generation.grounding.check import ungrounded
 from shared.generation.safety import clean_text, is_suspicious, sanitised
