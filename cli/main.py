@@ -30,6 +30,7 @@ from cli.commands import (
     recall,
     splits,
     stack,
+    templates,
     training,
     xray,
 )
@@ -64,6 +65,7 @@ datasets.app.registered_commands.extend(xray.app.registered_commands)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(templates.app, name="templates")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(prompts.app, name="prompts")

@@ -16,18 +16,30 @@ from cli.exits import CliError, ExitCode
 from cli.screen.jobs import estimate_view, job_facts, job_result
 from cli.screen.output import Result, notes
 
-BaseModel = Annotated[str, typer.Option("--base-model", "-m", help="A catalogue name, a Hub id, or a path.")]
+BaseModel = Annotated[
+    str | None,
+    typer.Option("--base-model", "-m", help="A catalogue name, a Hub id, or a path. Default: fineflow/tiny."),
+]
 Method = Annotated[
     Literal["full", "lora", "qlora", "dpo", "orpo", "kto", "embedding"],
     typer.Option(
+        show_default=False,
         help="full changes all weights; lora and qlora add a few; dpo, orpo and kto learn which answers are"
-        " preferred; embedding learns to find texts."
+        " preferred; embedding learns to find texts.",
     ),
 ]
 Provider = Annotated[str, typer.Option(help="Where it runs.")]
 Epochs = Annotated[int | None, typer.Option(min=1, max=50, help="Times over the data. Default: 3.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, max=512, help="Rows a step. Default: chosen.")]
 LearningRate = Annotated[float | None, typer.Option(help="Default: chosen for the model.")]
+MethodOrNone = Annotated[
+    Literal["full", "lora", "qlora", "dpo", "orpo", "kto", "embedding"] | None,
+    typer.Option(help="Default: full, or the template's."),
+]
+Template = Annotated[
+    str | None,
+    typer.Option("--template", "-t", metavar="NAME", help="Settings by name."),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other training setting.")
 ]
@@ -42,8 +54,9 @@ root = typer.Typer()
 @command(root, "estimate")
 async def estimate(
     dataset: DatasetName,
-    base_model: BaseModel = TINY,
-    method: Method = "full",
+    base_model: BaseModel = None,
+    method: MethodOrNone = None,
+    template: Template = None,
     provider: Provider = "local",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -57,7 +70,7 @@ async def estimate(
     config = training_config(epochs, batch_size, learning_rate, settings)
     async with open_client() as client:
         row = await find_dataset(client, dataset, project)
-        options = training_options(row["id"], provider, base_model, method, config)
+        options = training_options(row["id"], provider, base_model, method, config, template)
         options |= _given(gpu=gpu, spendCapUsd=spend_cap)
         answer = await client.invoke("estimate-training", options)
     return Result(answer, estimate_view(answer))
@@ -66,8 +79,9 @@ async def estimate(
 @command(root, "train")
 async def train(
     dataset: DatasetName,
-    base_model: BaseModel = TINY,
-    method: Method = "full",
+    base_model: BaseModel = None,
+    method: MethodOrNone = None,
+    template: Template = None,
     provider: Provider = "local",
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -87,7 +101,7 @@ async def train(
     config = training_config(epochs, batch_size, learning_rate, settings)
     async with open_client() as client:
         row = await find_dataset(client, dataset, project)
-        request = training_options(row["id"], provider, base_model, method, config)
+        request = training_options(row["id"], provider, base_model, method, config, template)
         request |= _given(
             gpu=gpu,
             spendCapUsd=spend_cap,
@@ -122,15 +136,19 @@ def training_config(
 
 
 def training_options(
-    dataset_id: str, provider: str, base_model: str, method: str, config: dict[str, Any]
+    dataset_id: str,
+    provider: str,
+    base_model: str | None,
+    method: str | None,
+    config: dict[str, Any],
+    template: str | None = None,
 ) -> dict[str, Any]:
-    """The fields that estimate-training and start-training share."""
+    """The fields that estimate-training and start-training share. None: as template or server say."""
     return {
         "datasetId": dataset_id,
         "provider": provider,
-        "baseModel": base_model,
-        "method": method,
         "trainingConfig": config,
+        **_given(baseModel=base_model, method=method, template=template),
     }
 
 

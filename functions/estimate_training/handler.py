@@ -10,6 +10,7 @@ from pydantic import Field
 from functions.context import Context
 from functions.estimate_training.budget import BudgetStanding, budget_of
 from functions.estimate_training.plan import TrainingOptions, plan
+from functions.estimate_training.template import with_template
 from functions.messages import Response
 from shared.datasets.xray import Totals
 from shared.errors import InvalidRequest
@@ -64,6 +65,7 @@ class TrainingEstimate(Response):
 async def handle(request: EstimateTraining, context: Context) -> TrainingEstimate:
     """Cost, duration and memory, with where each price comes from, and how the budget stands."""
     dataset = await context.visible("training_datasets", request.dataset_id, what="dataset")
+    request = await with_template(request, dataset["project_id"], context)
     provider = choose(context.services.providers, request.provider, request.method)
     file = await context.services.jobs.build_training_file(request.dataset_id, request.method)
     if file.row_count == 0:

@@ -15,7 +15,7 @@ from shared.datasets.xray import Totals
 from shared.errors import InvalidRequest, ProviderNotEligible
 from shared.providers.alternatives import alternative, with_alternative
 from shared.providers.base import TrainingProvider
-from shared.training.catalog import TINY, misplaced, resolve
+from shared.training.catalog import TINY, misplaced, resolve, unfit
 from shared.training.config import SUPERVISED, Method, TrainingConfig
 from shared.training.estimate import Estimate, at_vendor
 from shared.training.files import TrainingFile
@@ -31,6 +31,12 @@ class TrainingOptions(Request):
     base_model: BaseModelId = TINY
     method: Method = "full"
     training_config: TrainingConfig = TrainingConfig()
+    template: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=80,
+        description="Name or id: sets method, baseModel and trainingConfig where they are not given here.",
+    )
     gpu: str | None = Field(
         default=None,
         max_length=40,
@@ -120,6 +126,7 @@ async def _has_own_address(context: Context) -> bool:
 
 def _require_fitting_base(options: TrainingOptions, *, own_address: bool) -> None:
     reason = None if own_address else misplaced(options.base_model, options.provider)
+    reason = reason or unfit(options.base_model, options.method)
     if reason is not None:
         raise InvalidRequest(
             reason,

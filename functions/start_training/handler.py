@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from functions.context import Context
 from functions.estimate_training.plan import TrainingOptions, plan
+from functions.estimate_training.template import with_template
 from functions.manage_api_keys.handler import check_and_set
 from functions.messages import Response
 from functions.start_training.learning import require_something_to_learn
@@ -67,7 +68,9 @@ async def handle(request: StartTraining, context: Context) -> JobStarted:
 
     assert request.dataset_id is not None  # the validator above
     dataset = await context.visible("training_datasets", request.dataset_id, what="dataset", least="editor")
+    request = await with_template(request, dataset["project_id"], context)
     provider = choose(context.services.providers, request.provider, request.method)
+    assert request.dataset_id is not None  # as before
     file = await _training_file(context, request.dataset_id, request.method)
     spec, estimate, seller, seen = await plan(request, request.dataset_id, file, provider, context)
     if provider.runs_our_trainer:

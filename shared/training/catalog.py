@@ -21,6 +21,7 @@ class BaseModel:
     context_length: int  # tokens
     license: str  # as its model card names it
     description: str
+    answers: bool = True  # False: it makes vectors of texts
 
 
 _KNOWN = (
@@ -41,6 +42,11 @@ _KNOWN = (
     BaseModel("Qwen/Qwen3-4B", 4_020_000_000, 32_768, "apache-2.0", "One card of 24 GB with LoRA."),
     BaseModel("meta-llama/Llama-3.1-8B-Instruct", 8_030_000_000, 131_072, "llama3.1", "Terms to accept."),
     BaseModel("Qwen/Qwen3-8B", 8_200_000_000, 32_768, "apache-2.0", "One card of 48 GB with LoRA."),
+    BaseModel(
+        "sentence-transformers/all-MiniLM-L6-v2", 22_700_000, 512, "apache-2.0", "Embeddings, English.", False
+    ),
+    BaseModel("BAAI/bge-small-en-v1.5", 33_400_000, 512, "mit", "Embeddings, English.", False),
+    BaseModel("intfloat/multilingual-e5-small", 118_000_000, 512, "mit", "Embeddings, 94 languages.", False),
 )
 CATALOG: dict[str, BaseModel] = {model.id: model for model in _KNOWN}
 
@@ -91,6 +97,17 @@ def misplaced(base_model: str, provider: str) -> str | None:
     if provider in _OUR_TRAINER - {"local"} and base_model.startswith("/"):
         return f"{base_model} is a path on this machine, which {provider} cannot see. Take a Hub id."
     return None
+
+
+def unfit(base_model: str, method: Method) -> str | None:
+    """Why this method cannot train this base model, and what was meant; None: nothing speaks against it."""
+    known = CATALOG.get(base_model)
+    if known is None or known.answers or method == "embedding":
+        return None
+    return (
+        f"{base_model} makes vectors of texts and gives no answers, so {method} cannot train it."
+        " Take method 'embedding', or a model such as Qwen/Qwen3-4B."
+    )
 
 
 @dataclass(frozen=True)

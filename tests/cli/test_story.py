@@ -72,6 +72,23 @@ async def fineflow(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Sh
     return shell
 
 
+async def test_templates_of_a_project(fineflow: Shell) -> None:
+    saved = await fineflow("templates", "save", "ours", "--method", "qlora", "--set", "loraR=8", "--json")
+    assert (saved.document["method"], saved.document["training_config"]) == ("qlora", {"lora_r": 8})
+    changed = await fineflow("templates", "save", "ours", "--set", "epochs=2", "--json")
+    assert (changed.document["id"], changed.document["method"]) == (saved.document["id"], "lora")
+    names = [row["name"] for row in (await fineflow("templates", "list", "--json")).document]
+    assert (len(names), names[-1]) == (7, "ours")
+    assert (await fineflow("templates", "show", "ours", "--json")).document["training_config"] == {
+        "epochs": 2
+    }
+    wrong = await fineflow("templates", "save", "ours", "--set", "epochs=99")
+    assert (wrong.code, "epochs: Input should be less than" in wrong.err) == (2, True)
+    assert (await fineflow("templates", "delete", "balanced")).code == 4
+    assert (await fineflow("templates", "delete", "ours")).code == 0
+    assert (await fineflow("templates", "show", "ours")).code == 2
+
+
 async def test_from_a_document_to_an_answer(fineflow: Shell, tmp_path: Path) -> None:
     names = [
         "Alma",

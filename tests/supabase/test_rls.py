@@ -9,6 +9,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from shared.training.catalog import unfit
+from shared.training.config import METHODS, TrainingConfig
+
 Connection = psycopg.Connection[dict[str, object]]
 
 ACTORS = ("owner", "editor", "viewer", "stranger", "anonymous", "service")
@@ -35,6 +38,7 @@ RIGHTS: dict[str, tuple[set[str], set[str], set[str], set[str]]] = {
     "review_sample_pairs": (MEMBERS, NOBODY, NOBODY, SERVICE),
     "dataset_xrays": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "user_api_keys": ({"owner", "service"}, SERVICE, SERVICE, SERVICE),
+    "training_templates": (MEMBERS, EDITORS, EDITORS, EDITORS),
     "training_jobs": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "training_job_documents": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "training_job_events": (MEMBERS, SERVICE, NOBODY, NOBODY),
@@ -63,6 +67,7 @@ UPDATES = {
     "review_sample_pairs": "verdict = 'good'",
     "dataset_xrays": "totals = '{}'",
     "user_api_keys": "last_four = 'zzzz'",
+    "training_templates": "description = 'x'",
     "training_jobs": "cost_usd = 0",
     "training_job_documents": "fetched_at = now()",
     "training_job_events": "message = 'x'",
@@ -134,6 +139,7 @@ class World:
             | {"sample_id": ids.get("review_samples"), "position": uuid4().int % 10**6, "pair_id": uuid4()},
             "user_api_keys": {"user_id": owner, "provider": "gemini", "ciphertext": "sealed"}
             | {"key_id": "k", "last_four": "1234"},
+            "training_templates": in_project | {"name": unique, "method": "lora"},
             "training_jobs": in_dataset
             | made
             | {"user_id": owner, "idempotency_key": unique, "request_hash": "h", "model_name": "m"},
@@ -289,6 +295,28 @@ def test_nobody_makes_himself_an_owner(world: World) -> None:
         "update public.project_members set role = 'owner' where user_id = %s",
         [world.users["editor"]],
     )
+
+
+def test_everybody_reads_the_built_in_templates_and_nobody_changes_them(world: World) -> None:
+    for actor in ("owner", "editor", "viewer", "stranger"):
+        for statement, allowed in (
+            ("select from public.training_templates where project_id is null", True),
+            ("update public.training_templates set description = 'x' where project_id is null", False),
+            ("delete from public.training_templates where project_id is null", False),
+            ("insert into public.training_templates (name, method) values ('mine', 'lora')", False),
+        ):
+            assert world.may(actor, statement, []) == allowed, (actor, statement)
+    assert not world.may("anonymous", "select id from public.training_templates", [])
+
+
+def test_the_built_in_templates_are_trainings_that_can_be_had(database: Connection) -> None:
+    rows = database.execute("select * from public.training_templates where project_id is null").fetchall()
+    names = {"quick-try", "balanced", "quality", "small-gpu", "preference-after-sft", "embeddings"}
+    assert {row["name"] for row in rows} == names
+    for row in rows:
+        TrainingConfig.model_validate(row["training_config"])
+        assert row["method"] in METHODS
+        assert unfit(str(row["base_model"]), row["method"]) is None
 
 
 def test_a_document_cannot_point_into_another_project(world: World) -> None:

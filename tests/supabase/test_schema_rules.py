@@ -43,6 +43,12 @@ GRANTS = {
     "training_jobs": {"select"},
     "training_metrics": {"select"},
     "training_pairs": {"select"},
+    "training_templates": {
+        "select",
+        "delete",
+        "insert(base_model,description,method,name,project_id,training_config)",
+        "update(base_model,description,method,name,training_config)",
+    },
     "user_api_keys": {
         "select(account,base_url,created_at,invalid_at,invalid_reason,last_four,permissions,provider,"
         "updated_at,user_id,validated_at)"

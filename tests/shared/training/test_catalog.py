@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from shared.training.catalog import CATALOG, TINY, misplaced, parameter_count, resolve
+from shared.training.catalog import CATALOG, TINY, misplaced, parameter_count, resolve, unfit
 from shared.training.config import METHODS, SUPERVISED, Method, TrainingConfig
 from shared.training.spec import BaseModelId
 
@@ -113,7 +113,14 @@ def test_names_agree_with_the_catalogue() -> None:
     for model in CATALOG.values():
         assert TypeAdapter(BaseModelId).validate_python(model.id) == model.id
         assert model.license
-        assert model.context_length >= 1024
+        assert model.context_length >= (1024 if model.answers else 512)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_model_of_vectors_learns_no_answers(method: Method) -> None:
+    reason = unfit("BAAI/bge-small-en-v1.5", method)
+    assert (reason is None) == (method == "embedding")
+    assert unfit("Qwen/Qwen3-4B", method) is unfit(TINY, method) is unfit("gpt2", method) is None
 
 
 @pytest.mark.parametrize(
