@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 from cli.backend.client import Client, Row
 from cli.backend.lookup import FULL_ID, not_found
@@ -90,7 +91,8 @@ def _bounds(reference: str) -> tuple[str, str]:
     digits = reference.replace("-", "").lower()
     if len(digits) < 8 or len(digits) > 32 or set(digits) - set("0123456789abcdef"):
         raise not_found(f"{reference!r} is no id of a pair.", "Give its first eight characters or more.")
-    return digits.ljust(32, "0"), digits.ljust(32, "f")
+    # With dashes: digits alone are a number to the embedded stack's REST.
+    return str(UUID(digits.ljust(32, "0"))), str(UUID(digits.ljust(32, "f")))
 
 
 def require_full_ids(references: Sequence[str]) -> list[str]:
