@@ -16,7 +16,8 @@ select p.id, p.dataset_id, p.project_id, p.document_id, p.chunk_id, p.ordinal, p
     case when judge_disagrees then 'judge_disagrees' end,
     case when is_near_duplicate then 'near_duplicate' end,
     case when is_odd_length then 'odd_length' end,
-    case when not is_valid and not is_unsupported and not is_near_duplicate then 'issue' end], null) as risk_reasons,
+    case when not is_valid and not is_unsupported and not is_near_duplicate and not judge_disagrees
+      then 'issue' end], null) as risk_reasons,
   (4 * is_unsupported::integer + 3 * judge_disagrees::integer + 2 * is_near_duplicate::integer
     + 2 * is_odd_length::integer + 2 * (not is_valid)::integer
     + 1 - coalesce(grounding_score, 0.5) + 1 - coalesce(quality_score, 0.5))::real as risk_score
@@ -27,13 +28,14 @@ join (
   from public.training_pairs group by dataset_id
 ) lengths on lengths.dataset_id = p.dataset_id
 cross join lateral (
-  select p.issues && '{not_grounded,number_not_in_source,number_misplaced,name_not_in_source,quote_not_in_source}'
-      or coalesce(p.grounding_score < 0.5, false) as is_unsupported,
+  select found_by_checks or coalesce(p.grounding_score < 0.5, false) as is_unsupported,
     p.issues && '{near_duplicate,duplicate_question}' as is_near_duplicate,
-    -- The checks found nothing, and the judge does not find it in the source.
-    p.is_valid and coalesce(p.judge_score < 0.5, false) as judge_disagrees,
+    -- One of the checks and the judge finds all of it in the source, and the other does not.
+    coalesce((p.judge_score < 0.5) <> found_by_checks, false) as judge_disagrees,
     abs(ln(1 + length(coalesce(p.messages -> -1 ->> 'content', p.assistant_message))) - quartiles[2])
       > 3.5 * greatest((quartiles[3] - quartiles[1]) / 1.349, 0.1) as is_odd_length
+  from (select p.issues && '{not_grounded,number_not_in_source,number_misplaced,name_not_in_source,quote_not_in_source,reasoning_not_in_source}'
+    as found_by_checks) checked
 ) found;
 -- Not ordered in here: every row would be sorted a second time for who asks for a page.
 comment on view public.pairs_to_review is 'To be ordered by is_pending desc, risk_score desc, id.';

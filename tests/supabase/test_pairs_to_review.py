@@ -40,6 +40,24 @@ def test_the_riskiest_come_first_each_with_its_reasons(database: Connection) -> 
     assert [row["risk_reasons"] for row in rows[7:-1]] == [[]] * 30
 
 
+def test_a_judge_and_the_checks_may_disagree_either_way(database: Connection) -> None:
+    desk = Reviewers(database)
+    by_checks, by_judge = {"issues": ["number_misplaced"]}, {"issues": ["judge_unsupported"]}
+    expected = {
+        desk.add(is_valid=False, **by_checks, judge_score=1): ["unsupported", "judge_disagrees"],
+        desk.add(is_valid=False, **by_judge, judge_score=0): ["judge_disagrees"],
+        desk.add(is_valid=False, issues=["number_misplaced", "judge_unsupported"], judge_score=0): [
+            "unsupported"
+        ],
+        desk.add(judge_score=1): [],
+        desk.add(): [],
+    }
+    rows = desk.rows(
+        "select id, risk_reasons from public.pairs_to_review where dataset_id = %s", desk.dataset
+    )
+    assert {row["id"]: row["risk_reasons"] for row in rows} == expected
+
+
 def test_a_page_of_them_by_the_filter_of_the_bulk_actions(database: Connection) -> None:
     desk = Reviewers(database)
     bad = [desk.add(grounding_score=n / 10, split="test") for n in range(3)]
