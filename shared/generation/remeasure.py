@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from shared.datasets.model import Pair
+from shared.datasets.reasoning import split_reasoning
 from shared.datasets.store import pair_tokens
 from shared.db import Database, Row
 from shared.generation.pairs import grounding_score, quality_score
@@ -52,7 +53,9 @@ def _is_unscored(row: Row) -> bool:
 
 async def _chunks(db: Database, dataset_id: UUID, ids: list[str]) -> dict[str, _Chunk]:
     found = (
-        await db.run(db.table("chunks").select("id,content,char_start,heading_path").in_("id", ids))
+        await db.run(
+            db.table("chunks").select("id,content,char_start,heading_path,injection_flags").in_("id", ids)
+        )
     ).data
     columns = "id,chunk_id,messages,user_message"
     pairs = db.table("training_pairs").select(columns).eq("dataset_id", str(dataset_id)).in_("chunk_id", ids)
@@ -72,7 +75,8 @@ def _measures(row: Row, chunks: dict[str, _Chunk]) -> dict[str, Any]:
     known = {column: row[column] for column in ("id", "updated_at", "grounding_score", "quality_score")}
     chunk = chunks.get(row["chunk_id"]) if _is_unscored(row) else None
     if chunk is not None:
-        answers = "\n".join(turn.content for turn in pair.messages if turn.role == "assistant")
+        said = (split_reasoning(turn.content)[1] for turn in pair.messages if turn.role == "assistant")
+        answers = "\n".join(said)
         grounding = row["grounding_score"]
         if grounding is None:
             grounding = grounding_score(answers, chunk.source)
