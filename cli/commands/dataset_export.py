@@ -45,6 +45,9 @@ async def export(
     skip_unheld: Annotated[
         bool, typer.Option("--skip-unheld", help="Leave out what the format cannot hold.")
     ] = False,
+    without_reasoning: Annotated[
+        bool, typer.Option("--without-reasoning", help="Answers alone, without <think>...</think>.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Default: NAME-FORMAT.CONTAINER.")
     ] = None,
@@ -68,6 +71,7 @@ async def export(
             "kind": kind,
             "withProvenance": provenance,
             "skipUnheld": skip_unheld,
+            "withoutReasoning": without_reasoning,
         }
         answer = await client.invoke("export-dataset", request)
         name = f"{row['name'].replace('/', '-')}-{answer['format']}.{container}"

@@ -44,6 +44,9 @@ class ExportDataset(Request):
     skip_unheld: bool = Field(
         default=False, description="What the format cannot hold is left out and counted, not refused."
     )
+    without_reasoning: bool = Field(
+        default=False, description="Without <think>...</think> at the beginning of answers."
+    )
 
 
 class LeftOut(Response):
@@ -80,6 +83,7 @@ async def handle(request: ExportDataset, context: Context) -> DatasetExported:
         kind=request.kind,
         with_provenance=request.with_provenance,
         skip_unheld=request.skip_unheld,
+        without_reasoning=request.without_reasoning,
     )
     with tempfile.TemporaryDirectory(prefix="fineflow-export-") as directory:
         file = Path(directory) / "rows"

@@ -15,6 +15,7 @@ from shared.datasets.containers import OWN_COLUMNS, Container, write_container
 from shared.datasets.formats import record
 from shared.datasets.model import Kind, Pair, SplitName
 from shared.datasets.provenance import provenance_of
+from shared.datasets.reasoning import without_reasoning
 from shared.datasets.writing import line_of
 from shared.db import Row
 from shared.errors import InvalidRequest, PayloadTooLarge
@@ -36,6 +37,7 @@ class Choice:
     kind: Kind | None = None
     with_provenance: bool = False  # with the columns of provenance and the pair's own
     skip_unheld: bool = False  # what the format cannot hold is left out and counted
+    without_reasoning: bool = False  # answers alone, not what was thought before them
 
     def takes(self, pair: Pair) -> bool:
         if self.include == "usable" and not pair.is_usable:
@@ -106,7 +108,7 @@ def _write_page(rows: Sequence[Row], before: int, choice: Choice, file: BinaryIO
         if not choice.takes(pair):
             continue
         try:
-            file.write(_line(pair, row, choice))
+            file.write(_line(without_reasoning(pair) if choice.without_reasoning else pair, row, choice))
         except InvalidRequest as refused:
             if not choice.skip_unheld:
                 place = {"pairId": str(pair.id), "ordinal": ordinal}

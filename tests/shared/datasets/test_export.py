@@ -224,3 +224,21 @@ async def test_the_card_tells_what_is_in_the_file(tmp_path: Path) -> None:
         assert line in body
     for line in ("- a\\<b\\>.md", "- b.csv", "Not valid.", "- `empty_message`: 1,000", "Not stated yet."):
         assert line in body
+
+
+async def test_thoughts_leave_with_the_answers_or_stay_behind(tmp_path: Path) -> None:
+    thought = "<think>\nIt is known.\n</think>\n\nAt noon."
+    turns = [{"role": "user", "content": "When?"}, {"role": "assistant", "content": thought}]
+    rows = [
+        row(1, assistant_message=thought),
+        row(2, user_message=None, assistant_message=None, messages=turns * 2),
+        row(3, kind="preference", assistant_message=thought, rejected_message=thought.replace("noon", "one")),
+    ]
+    kept, dropped = tmp_path / "kept", tmp_path / "dropped"
+    await exported(kept, rows, format="openai", skip_unheld=True)
+    await exported(dropped, rows, format="openai", skip_unheld=True, without_reasoning=True)
+    assert kept.read_text().count("It is known.") == 3
+    assert dropped.read_text() == kept.read_text().replace("<think>\\nIt is known.\\n</think>\\n\\n", "")
+    await exported(dropped, rows, format="openai_preference", skip_unheld=True, without_reasoning=True)
+    assert "think" not in dropped.read_text()
+    assert "At one." in dropped.read_text()
