@@ -26,8 +26,8 @@ class SourceChunk:
 
     @classmethod
     def from_row(cls, row: Row) -> SourceChunk:
-        """The chunk of a claimed work item, or of its own row. What in it speaks to language models is neither
-        shown to one nor counts as a source: blanks stand in its place."""
+        """The chunk of a claimed work item, or of its own row. What in it speaks to language models is
+        neither shown to one nor counts as a source: blanks stand in its place."""
         is_flagged = bool(row["injection_flags"])
         return cls(
             without_flagged(row["content"]) if is_flagged else row["content"],
