@@ -40,7 +40,7 @@ class Validating:
     async def cancel(self) -> None:
         """Nothing of it runs any more."""
         self._result.cancel()
-        await asyncio.wait({self._result})
+        await asyncio.gather(self._result, return_exceptions=True)
 
     async def _put(self, page: list[Row] | None) -> None:
         putting = asyncio.ensure_future(self._pages.put(page))

@@ -25,8 +25,8 @@ from shared.storage import Storage
 
 BUCKET = "uploads"
 BUDGET_SECONDS = 45.0  # under the 60 s that a row event waits for a function
-_LEASE_SECONDS = 90
-_RENEW_SECONDS = 25.0
+_LEASE_SECONDS = 60
+_RENEW_SECONDS = 15.0
 _OUTAGE_SECONDS = 10  # until another call may try, when the database or the storage was away
 _MAX_ATTEMPTS = 4  # calls in a row that stored nothing
 _DISCARDED_AT_ONCE = 20_000
@@ -119,10 +119,14 @@ class _Work:
     def _pause_seconds(self) -> int:
         return int(5 * 2 ** self.claimed["attempts"])
 
+    @property
+    def is_given_up(self) -> bool:
+        return bool(self.claimed["attempts"] > _MAX_ATTEMPTS)
+
     def _problem(self) -> Failure | None:
         """Why there is no use in reading."""
-        if self.claimed["attempts"] > _MAX_ATTEMPTS:
-            name = self.files[min(self.claimed["files_done"], len(self.files) - 1)]["name"]
+        if self.is_given_up and self.claimed["files_done"] < len(self.files):
+            name = self.files[self.claimed["files_done"]]["name"]
             message = f"{name} was given up after {_MAX_ATTEMPTS} attempts. Split it, or write it as JSONL."
             return {"code": "file_too_hard", "message": message}
         uploaded = {file["path"]: file["version"] for file in self.claimed["uploaded"]}
@@ -195,16 +199,18 @@ class _Work:
             self.reports.append(batch.report)
 
     async def _succeed(self) -> None:
+        """Ready; without a validation only where there is a mistake of ours in it."""
+        validation = None
         try:
             if self.validating is not None:
                 validation = await self.validating.result()
-            else:
+            elif not self.is_given_up:
                 validation = await self.validate(await self._dataset(), None)
-        except CallerError as error:
-            _log.warning("imported, but not validated", dataset=self.lease["dataset_id"], error=error.message)
-            await self._end()
-        else:
-            await self._end(validation=validation)
+        except (ServiceUnavailable, _LeaseLost):
+            raise
+        except Exception as error:
+            _log.error("imported, but not validated", dataset=self.lease["dataset_id"], exc_info=error)
+        await self._end(validation=validation)
 
     async def _dataset(self) -> Row:
         dataset = await self.db.find("training_datasets", id=self.lease["dataset_id"])
