@@ -54,15 +54,15 @@ def batches(file: ImportedFile, batch_rows: int, *, is_refused: bool) -> Iterato
         return {"pairs": pairs, **progress, "report": report}
 
     pairs: list[orjson.Fragment] = []
-    size = 0
-    for place, rows in enumerate(file.pairs(), start=1):
-        for pair in rows:
-            if not (is_refused or file.is_refused):
-                pairs.append(orjson.Fragment(pair))
-                size += len(pair)
-        if size >= BATCH_BYTES or place % batch_rows == 0:
+    row_count, size = 0, 0
+    for count, rows in file.pairs():
+        row_count += count
+        if not (is_refused or file.is_refused):
+            pairs += map(orjson.Fragment, rows)
+            size += sum(map(len, rows))
+        if size >= BATCH_BYTES or row_count >= batch_rows:
             yield batch()
-            pairs, size = [], 0
+            pairs, row_count, size = [], 0, 0
     yield batch(file.report())
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from shared.datasets.chats import example_of
 from shared.datasets.check import FileReport
 from shared.datasets.checker import Checker
 from shared.datasets.examples import Example
 from shared.datasets.findings import Finding
 from shared.datasets.limits import Limits
 from shared.datasets.reading import Reading
+from shared.datasets.sources import ChatRun
 from shared.datasets.turns import NotRead
 from shared.imports.logs import LeftOut, chosen, log_row
 from shared.imports.options import ImportOptions
@@ -72,16 +73,28 @@ class ImportedFile:
         """Whether a row was bad and none may be left out."""
         return self._found.error_count > 0 and not self._options.skip_bad_rows
 
-    def pairs(self) -> Iterator[list[bytes]]:
-        """For each row and each finding after the state the pairs that came of it: training_pairs as JSON."""
-        for item in islice(self._reading, self._items_done, None):
-            self._items_done += 1
-            if isinstance(item, Finding):
+    def pairs(self) -> Iterator[tuple[int, list[bytes]]]:
+        """How many rows or findings, and the pairs that came of them: columns of training_pairs as JSON.
+
+        Those that the state knows are passed over. Between two of these the state can be asked for.
+        """
+        known = self._items_done
+        for item in self._reading.in_runs():
+            count = len(item.chats) if isinstance(item, ChatRun) else 1
+            if known >= count:
+                known -= count
+                continue
+            if isinstance(item, ChatRun):
+                pairs = self._pairs_of_run(ChatRun(item.line + known, item.chats[known:]))
+            elif isinstance(item, Finding):
+                pairs = []
                 self._bad_row_count += item.is_error
-                self._found.add(item, self._listed_a_rule)
-                yield []
+                self._add(item)
             else:
-                yield self._pairs_of(item)
+                pairs = self._pairs_of(item)
+            self._items_done += count - known
+            yield count - known, pairs
+            known = 0
 
     def report(self) -> dict[str, Any]:
         """What was found, once all is read."""
@@ -89,6 +102,20 @@ class ImportedFile:
         self._found.example_count = self._pair_count
         counted = {"pairs": self._pair_count, "badRows": self._bad_row_count, "leftOut": dict(self._left_out)}
         return self._found.as_dict() | counted
+
+    def _pairs_of_run(self, run: ChatRun) -> list[bytes]:
+        examples = [example_of(chat, line) for line, chat in enumerate(run.chats, start=run.line)]
+        if self._options.log is not None or self._options.system_prompt is not None:
+            return [pair for example in examples for pair in self._pairs_of(example)]
+        bad_lines = set()
+        for finding in self._checker.add_run(run):
+            self._add(finding)
+            if finding.is_error:
+                bad_lines.add(finding.line)
+        pairs = [orjson.dumps(pair_row(one)) for one in examples if one.line not in bad_lines]
+        self._bad_row_count += len(examples) - len(pairs)
+        self._pair_count += len(pairs)
+        return pairs
 
     def _pairs_of(self, row: Example) -> list[bytes]:
         """No pairs when the row is left out or bad, which is then counted."""
