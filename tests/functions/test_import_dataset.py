@@ -494,7 +494,7 @@ async def test_the_schedule_takes_up_what_nobody_holds(world: World) -> None:
         f" where id = '{dataset}';"
         "alter table public.training_datasets enable trigger touch_updated_at"
     )
-    row = await until(world, "training_datasets", dataset, "status", {"ready"}, seconds=20)
+    row = await until(world, "training_datasets", dataset, "status", {"ready"})
     assert row["pair_count"] == 1
 
 
