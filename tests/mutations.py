@@ -22,6 +22,7 @@ _JOBS = "tests/shared/jobs/test_advance.py"
 _IMPORTS = "tests/functions/test_import_dataset.py"
 _SIMULATION = "tests/shared/jobs/simulation/test_simulation.py"
 _BIND = "    return await _bind(core, claim, [ref])\n\n\nasync def recover"
+_GENERATION = "tests/shared/generation"
 _LATE_INTENT = (
     "    await core.store.move(claim, [JobStatus.UPLOADING], submit=True, sweep_after_seconds=300)\n"
 )
@@ -195,6 +196,48 @@ MUTATIONS = (
         "a batch that may be submitted is looked for before it is submitted again",
         (("shared/generation/batch.py", 'if self.batch["attempts"] > 0:', "if False:"),),
         (f"{_BATCHES}::test_a_submission_whose_answer_is_lost_is_found_and_not_repeated",),
+    ),
+    Mutation(
+        "the grounding of numbers: whatever an answer claims is in the source",
+        (
+            (
+                "shared/generation/grounding/check.py",
+                "    if any(agrees(claimed, number) for number in source.numbers):\n        return claimed",
+                "    return claimed",
+            ),
+        ),
+        (f"{_GENERATION}/grounding/test_planted_errors.py",),
+    ),
+    Mutation(
+        "the place of numbers: one that the source has may stand anywhere",
+        (
+            (
+                "shared/generation/grounding/places.py",
+                "return [claims[place] for",
+                "return [] and [claims[place] for",
+            ),
+        ),
+        (f"{_GENERATION}/grounding/test_check.py",),
+    ),
+    Mutation(
+        "the marks of a prompt: an answer that gives them away is read",
+        (("shared/generation/model_answer.py", "if gives_away([text", "if False and gives_away([text"),),
+        (f"{_GENERATION}/test_language_model.py",),
+    ),
+    Mutation(
+        "flagged passages are shown to the model",
+        (("shared/generation/source.py", "without_flagged(row", "str(row"),),
+        (f"{_GENERATION}/test_language_model.py",),
+    ),
+    Mutation(
+        "what acts is stored although the chunk does not hold it",
+        (("shared/generation/pairs.py", "if not is_suspicious(draft, chunk)", "if not False"),),
+        (f"{_GENERATION}/test_language_model.py",),
+    ),
+    Mutation(
+        "repeated questions are those that were made later, wherever they stand",
+        (("shared/generation/duplicates.py", "sorted(pairs, key=lambda pair: pair.place)", "list(pairs)"),),
+        (f"{_GENERATION}/test_duplicates.py",),
     ),
     Mutation(
         "the spend cap holds back what the chunks in hand may cost",

@@ -73,6 +73,8 @@ class GenerateDataset(Request):
             raise ValueError("a text holds a NUL")
         if self.generator == "extractive" and (self.audiences or self.styles or self.reasoning or self.judge):
             raise ValueError("audiences, styles, reasoning and judge need a model: choose another generator")
+        if self.batch and self.judge:
+            raise ValueError("a judge is asked at once and not in a batch: leave out batch or judge")
         return self
 
     @property

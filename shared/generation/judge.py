@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from shared.errors import ProviderUnavailable
 from shared.generation.leaks import gives_away
 from shared.generation.model_answer import read_list, texts_in
 from shared.generation.source import Draft, Verdict
@@ -51,10 +52,16 @@ def examples_to_judge(drafts: Sequence[Draft]) -> str:
 
 
 def read_verdicts(text: str, count: int, marks: Sequence[str], rules: str) -> list[Verdict | None]:
-    """A verdict on each of `count` examples; None where the model gave none, and for all when it gives away a
-    mark of the prompt. Raises ProviderUnavailable when there is no list of verdicts."""
-    items, _ = read_list(text, "verdicts")
+    """A verdict on each of `count` examples; None where the model gave none.
+
+    None for all when it gives away a mark of the prompt, or answers something else: the examples are paid
+    for, and are not asked for anew because of a judge.
+    """
     found: list[Verdict | None] = [None] * count
+    try:
+        items, _ = read_list(text, "verdicts")
+    except ProviderUnavailable:
+        return found
     if gives_away([text, *texts_in(items)], marks, rules):
         return found
     for item in items[: 2 * count]:

@@ -72,6 +72,7 @@ async def test_what_is_unsupported_is_marked_with_its_reason() -> None:
         [verdict(3, "unsupported"), verdict(0, "unsupported"), {"number": 1}, "x", None],
         [verdict(1, "maybe"), verdict(2, "MARKER")],
         [verdict(1, "supported", "The marker is MARKER"), verdict(2, "supported")],
+        "I would rather not.",
     ],
 )
 async def test_no_verdict_is_made_up(verdicts: Any) -> None:
