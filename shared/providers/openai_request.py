@@ -25,6 +25,8 @@ def create_request(spec: RunSpec, file_id: str, idempotency_key: str) -> dict[st
         "batch_size": config.batch_size or "auto",
         "learning_rate_multiplier": "auto" if multiplier == 1.0 else multiplier,
     }
+    if kind == "dpo":
+        hyperparameters["beta"] = config.beta
     request: dict[str, Any] = {
         "model": spec.base_model,
         "training_file": file_id,

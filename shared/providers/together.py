@@ -192,8 +192,12 @@ def _parameters(spec: RunSpec) -> dict[str, Any]:
         "training_method": "dpo" if spec.method == "dpo" else "sft",
         "train_on_inputs": None if spec.method == "dpo" else "auto",
     }
+    if spec.method == "dpo":
+        parameters["dpo_beta"] = config.beta
     if spec.method != "full":
+        modules = config.target_modules
         parameters |= {
+            "lora_trainable_modules": modules if isinstance(modules, str) else ",".join(modules),
             "lora_r": config.lora_r,
             "lora_alpha": config.lora_alpha,
             "lora_dropout": config.lora_dropout,

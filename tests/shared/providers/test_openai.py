@@ -82,7 +82,8 @@ async def test_the_request_says_what_the_user_set_and_leaves_the_rest_to_the_ven
 async def test_dpo_sends_preferences(bench: OpenAIHarness) -> None:
     file = training_file(PREFERENCE_ROW * 12, row_count=12)
     ref = await start(bench, run_spec(BASE, file, method="dpo"), file)
-    assert body(bench, ref)["method"]["type"] == "dpo"
+    method = body(bench, ref)["method"]
+    assert (method["type"], method["dpo"]["hyperparameters"]["beta"]) == ("dpo", 0.1)
     assert bench.fake.advance(ref) == "queued"
 
 

@@ -82,9 +82,11 @@ async def test_what_a_job_is_asked_for(together: Together) -> None:
 
 
 async def test_preferences_are_trained_into_an_adapter(together: Together) -> None:
-    asked = together.asked(await together.start(spec(method="dpo"), PAIRS))
-    assert asked["training_method"]["method"] == "dpo"
+    config = TrainingConfig(beta=0.3, target_modules=("q_proj", "v_proj"))
+    asked = together.asked(await together.start(spec(method="dpo", config=config), PAIRS))
+    assert (asked["training_method"]["method"], asked["training_method"]["dpo_beta"]) == ("dpo", 0.3)
     assert asked["training_type"]["type"] == "Lora"
+    assert asked["training_type"]["lora_trainable_modules"] == "q_proj,v_proj"
 
 
 @pytest.mark.parametrize(
