@@ -31,6 +31,7 @@ class Endpoint:
         self.url = ""
         self.spec: RunSpec | None = None
         self.rows: bytes | None = None  # what the dataset address answers; None: 404
+        self.held_out: bytes | None = None  # what the validation address answers; None: there is none
         self.downloads = 0
         self.owner: UUID | None = None
         self.provider_job_ids: list[str | None] = []  # of each claim
@@ -51,7 +52,11 @@ class Endpoint:
         if self.spec is not None and batch.want_work:
             self.provider_job_ids.append(batch.provider_job_id)
             spec = self.spec.model_copy(update={"run_id": batch.run_id})
-            work = TrainerWork(spec=spec, dataset_url=f"{self.url}/train.jsonl")
+            work = TrainerWork(
+                spec=spec,
+                dataset_url=f"{self.url}/train.jsonl",
+                validation_url=f"{self.url}/validation.jsonl" if self.held_out else None,
+            )
         return ReportReceipt(
             accepted_seq=self.stored[-1].seq, cancel_requested=self.cancel_requested, work=work
         )
@@ -82,9 +87,8 @@ def endpoint() -> Iterator[Endpoint]:
 
         def do_GET(self) -> None:
             state.downloads += 1
-            if state.rows is None:
-                return self._answer(404, {})
-            return self._send(200, state.rows)
+            rows = state.held_out if self.path.endswith("/validation.jsonl") else state.rows
+            return self._answer(404, {}) if rows is None else self._send(200, rows)
 
         def _answer(self, code: int, body: object) -> None:
             self._send(code, json.dumps(body).encode())

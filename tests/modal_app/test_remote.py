@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 from uuid import uuid4, uuid5
 
 import pytest
@@ -27,11 +28,13 @@ LONG = trainers.facts(40)
 Call = Callable[..., Trainer]
 
 
-def work_for(callback: Endpoint, data_dir: Path, pairs: list[Pair], **config: int) -> Ticket:
+def work_for(callback: Endpoint, data_dir: Path, pairs: list[Pair], **config: Any) -> Ticket:
     """A ticket for a job that waits at the endpoint."""
     run_dir = trainers.new_run(data_dir, pairs, **config)
     spec = trainers.spec(run_dir)
     callback.spec, callback.rows = spec, (run_dir / "train.jsonl").read_bytes()
+    if spec.validation:
+        callback.held_out = (run_dir / spec.validation.name).read_bytes()
     shutil.rmtree(run_dir)
     return Ticket(
         report_url=callback.url,
@@ -75,13 +78,15 @@ def error_code(result: RunResult) -> str | None:
 
 
 def test_a_ticket_becomes_a_model(call: Call, callback: Endpoint, data_dir: Path, tmp_path: Path) -> None:
-    ticket = work_for(callback, data_dir, trainers.facts(12), epochs=2)
+    held_out = trainers.supervised_rows(trainers.facts(2))
+    ticket = work_for(callback, data_dir, trainers.facts(12), epochs=2, validation=held_out)
     trainer = call(ticket)
     assert trainer.wait() == TrainerExit.COMPLETED
     result = answer(tmp_path)
     assert result.state == RunState.COMPLETED
     assert Path(result.artifact_path or "", "model.safetensors").exists()
     assert callback.stored[-1].result == result
+    assert result.metrics["validation_loss"] > 0
     assert callback.kinds.count("claim") == 1
     assert callback.provider_job_ids == ["fc-1"]
     assert callback.tokens == {"Bearer canary-token"}
