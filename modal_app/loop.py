@@ -29,7 +29,7 @@ def run(task: Task) -> RunResult:
     learner: Learner = EmbeddingLearner(task) if spec.method == "embedding" else LanguageLearner(task)
     task.stop.check()
     checkpoint = latest_whole(task.directory.checkpoints, spec.fingerprint())
-    trainer = learner.trainer(_callbacks(task, learner))
+    trainer = learner.trainer([_callback(task, learner)])
     _print_nothing(trainer)
     task.stop.check()
     _announce(learner, checkpoint, task)
@@ -60,19 +60,14 @@ def _import_libraries(method: Method) -> None:
     transformers_logging.set_verbosity_error()
 
 
-def _callbacks(task: Task, learner: Learner) -> list[TrainerCallback]:
-    from transformers import EarlyStoppingCallback
-
-    watch = training_callback(task.reporter, task.stop, task.spec.fingerprint())
+def _callback(task: Task, learner: Learner) -> TrainerCallback:
     patience = task.spec.config.early_stopping_patience
-    if not patience:
-        return [watch]
-    if not learner.looks_at_held_out_rows:
+    if patience and not learner.looks_at_held_out_rows:
         raise RunFailed(
             "validation_missing",
             "early_stopping_patience needs rows that are held out. Split the dataset, or set it to 0.",
         )
-    return [watch, EarlyStoppingCallback(early_stopping_patience=patience)]
+    return training_callback(task.reporter, task.stop, task.spec.fingerprint(), patience=patience)
 
 
 def _print_nothing(trainer: Trainer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,13 @@ class Session:
         )
 
 
-def training_callback(reporter: Reporter, stop: StopSignal, fingerprint: str) -> TrainerCallback:
-    """The callback for one call of `train`."""
+def training_callback(
+    reporter: Reporter, stop: StopSignal, fingerprint: str, *, patience: int = 0
+) -> TrainerCallback:
+    """The callback for one call of `train`.
+
+    patience: after so many looks in a row without a lower validation loss the training ends; 0: never.
+    """
     # The class is made here because its base is known only once transformers is imported.
     from transformers import TrainerCallback
 
@@ -71,6 +77,8 @@ def training_callback(reporter: Reporter, stop: StopSignal, fingerprint: str) ->
         ) -> None:
             if stop.reason is not None:
                 control.should_save = control.should_training_stop = True
+            elif falls_no_more(state.log_history, patience):  # known before a resume already
+                control.should_training_stop = True
             control.should_log = control.should_log or control.should_save  # so no bad weights are saved
             self._say(args, state)
 
@@ -84,6 +92,12 @@ def training_callback(reporter: Reporter, stop: StopSignal, fingerprint: str) ->
                 self.numbers = self.numbers | logs
                 self._say(args, state)
 
+        def on_evaluate(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        ) -> None:
+            if falls_no_more(state.log_history, patience):
+                control.should_training_stop = True
+
         def on_save(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
         ) -> None:
@@ -94,6 +108,12 @@ def training_callback(reporter: Reporter, stop: StopSignal, fingerprint: str) ->
             reporter.progress(progress, training=True)
 
     return Watch()
+
+
+def falls_no_more(log_history: Sequence[dict[str, float]], patience: int) -> bool:
+    """Whether none of the last `patience` looks was better. From the history, so that a resume knows it."""
+    looks = [logs["eval_loss"] for logs in log_history if "eval_loss" in logs]
+    return 0 < patience < len(looks) and min(looks[-patience:]) >= min(looks[:-patience])
 
 
 def _last_numbers(state: TrainerState) -> dict[str, float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 
+from modal_app.progress import falls_no_more
 from shared.training.spec import TrainerExit
 from tests.modal_app import measures, trainers
 from tests.modal_app.trainers import Trainer
@@ -31,6 +33,36 @@ def test_the_run_ends_when_others_are_foretold_worse_and_keeps_the_best_weights(
     assert result.metrics["validation_loss"] < said[-1].validation_loss
     found = measures.loss(libraries, run_dir / "artifact", OTHERS)
     assert found == pytest.approx(result.metrics["validation_loss"], abs=1e-4)
+
+
+def test_a_resumed_run_ends_where_an_undisturbed_one_does(start: Start, new_run: NewRun) -> None:
+    config = {"epochs": 50, "eval_steps": 3, "early_stopping_patience": 3, "validation": OTHERS}
+    whole, stopped = start(new_run(LEARNED, **config)), start(new_run(LEARNED, **config))
+    stopped.wait_for_checkpoint()
+    stopped.signal(signal.SIGTERM)
+    assert stopped.wait() == TrainerExit.INTERRUPTED
+    assert start(stopped.run_dir).wait() == whole.wait() == TrainerExit.COMPLETED
+    expected, found = trainers.result(whole.run_dir), trainers.result(stopped.run_dir)
+    assert found.metrics == expected.metrics
+    assert trainers.weights(stopped.run_dir) == trainers.weights(whole.run_dir)
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "ends"),
+    [
+        ([], 1, False),
+        ([3.0], 1, False),
+        ([3.0, 2.0], 1, False),
+        ([3.0, 3.0], 1, True),
+        ([3.0, 2.0, 2.5], 2, False),
+        ([3.0, 2.0, 2.5, 2.1], 2, True),
+        ([3.0, 2.0, 2.5, 1.9], 2, False),
+        ([1.0, 2.0, 3.0], 0, False),
+    ],
+)
+def test_when_patience_ends(losses: list[float], patience: int, ends: bool) -> None:
+    history = [logs for loss in losses for logs in ({"loss": 1.0}, {"eval_loss": loss})]
+    assert falls_no_more(history, patience) == ends
 
 
 @pytest.mark.parametrize(
