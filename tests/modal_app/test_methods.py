@@ -28,7 +28,7 @@ SUPERVISED: dict[Method, dict[str, Any]] = {
     "lora": {"epochs": 30},
     "qlora": {"epochs": 30, "eval_steps": 60, "validation": trainers.supervised_rows(TAUGHT[:4])},
 }
-STRONG = {"epochs": 10, "learning_rate": 2e-3, "lora_r": 32, "lora_alpha": 64}
+STRONG = {"epochs": 7, "learning_rate": 2e-3, "lora_r": 32, "lora_alpha": 64}
 PREFERRED: dict[Method, dict[str, Any]] = {
     "dpo": {**STRONG, "rows": trainers.preference_rows(WANTED, TAUGHT)},
     "orpo": {**STRONG, "learning_rate": 5e-3, "rows": trainers.preference_rows(WANTED, TAUGHT)},
