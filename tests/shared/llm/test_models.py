@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from shared.errors import ProviderRejected
-from shared.generation.language_model import SCHEMA as PAIRS
+from shared.generation.model_answer import examples_schema
 from shared.llm.anthropic import Anthropic
 from shared.llm.base import ChatModel, TryLater, Turn
 from shared.llm.gemini import Gemini
@@ -63,7 +63,7 @@ async def test_the_schema_travels(model: tuple[Vendor, ChatModel]) -> None:
     assert '"answer"' in json.dumps(vendor.bodies[0])
     if not isinstance(vendor, FakeChatService):
         assert json.loads(answer.text) == {"answer": "text"}
-    await client.complete(TURNS, json_schema=PAIRS)
+    await client.complete(TURNS, json_schema=examples_schema(reasoning=True))
 
 
 async def test_a_busy_vendor_is_asked_again(model: tuple[Vendor, ChatModel]) -> None:
