@@ -24,7 +24,7 @@ from tests.functions.documents import upload
 from tests.functions.generation import end_leases, new_dataset
 from tests.functions.generation import service as service_database
 from tests.functions.obedient import ACTS, PAYLOAD, Prompt, cases, document, obey
-from tests.functions.world import World, make_world
+from tests.functions.world import World, make_world, undisturbed
 from tests.shared.documents.injection_corpus import ATTACKS
 from tests.shared.documents.test_injection_corpus import BY_HAND
 
@@ -35,7 +35,8 @@ UNSEEN = BY_HAND["held_out"]["attacks"]
 @pytest.fixture(scope="module")
 async def world(stack: Stack) -> AsyncIterator[World]:
     async with make_world(stack) as made:
-        yield made
+        with undisturbed(made):  # the schedule would work on the datasets too
+            yield made
 
 
 def opener(db: Database, dataset: Row, service: FakeChatService) -> Callable[[], Awaitable[Generator]]:

@@ -25,7 +25,7 @@ from tests.fakes.http import Fault, busy
 from tests.fakes.openai_compatible import FakeChatService, completion
 from tests.functions.documents import HANDBOOK, upload
 from tests.functions.generation import forget_answers, new_dataset, pairs_of, service, spent, truthful, work
-from tests.functions.world import World, make_world, own_functions
+from tests.functions.world import World, make_world, own_functions, undisturbed
 
 CHUNKS = 4
 Vendor = FakeAnthropic | FakeChatService
@@ -35,7 +35,8 @@ Vendor = FakeAnthropic | FakeChatService
 async def world(stack: Stack) -> AsyncIterator[World]:
     async with make_world(stack) as made:
         await upload(made, "handbook.md", HANDBOOK)
-        yield made
+        with undisturbed(made):  # the schedule would work on the datasets too
+            yield made
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from tests.functions.generation import (
     truthful,
     work,
 )
-from tests.functions.world import World, make_world
+from tests.functions.world import World, make_world, undisturbed
 
 CHUNKS = 3
 
@@ -35,7 +35,8 @@ CHUNKS = 3
 async def world(stack: Stack) -> AsyncIterator[World]:
     async with make_world(stack) as made:
         await upload(made, "handbook.md", HANDBOOK)
-        yield made
+        with undisturbed(made):  # the schedule would work on the datasets too
+            yield made
 
 
 class Killed(BaseException):

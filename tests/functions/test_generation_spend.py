@@ -23,14 +23,15 @@ from tests.functions.generation import (
     truthful,
     work,
 )
-from tests.functions.world import World, make_world, own_functions
+from tests.functions.world import World, make_world, own_functions, undisturbed
 
 
 @pytest.fixture(scope="module")
 async def world(stack: Stack) -> AsyncIterator[World]:
     async with make_world(stack) as made:
         await upload(made, "handbook.md", HANDBOOK)
-        yield made
+        with undisturbed(made):  # the schedule would work on the datasets too
+            yield made
 
 
 @pytest.fixture(autouse=True)
