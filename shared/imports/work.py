@@ -10,34 +10,29 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from shared.db import APIError, Database, Row
 from shared.errors import CallerError, NotFound, ServiceUnavailable
-from shared.imports.options import ImportOptions
-from shared.imports.process import BATCH_ROWS, Batch, ReaderDied, RowReader
-from shared.imports.report import Failure, failure_of, import_report, listed_a_rule
+from shared.imports.process import BATCH_ROWS, ReaderDied, RowReader
+from shared.imports.report import Failure, failure_of, listed_a_rule
+from shared.imports.store import ClaimedImport, LeaseLost
 from shared.imports.stream import Pages, Validating
 from shared.log import logger
 from shared.storage import Storage
 
 BUCKET = "uploads"
 BUDGET_SECONDS = 45.0  # under the 60 s that a row event waits for a function
-_LEASE_SECONDS = 60
-_RENEW_SECONDS = 15.0
 _OUTAGE_SECONDS = 10  # until another call may try, when the database or the storage was away
 _MAX_ATTEMPTS = 4  # calls in a row that stored nothing
-_DISCARDED_AT_ONCE = 20_000
+_BAD_VALUE = ("22", "23")  # classes of SQLSTATE: the database will never take it
 _readers = asyncio.Semaphore(2)  # in this process; an import that finds no place is left to the schedule
 
 Validate = Callable[[Row, Pages | None], Awaitable[dict[str, Any]]]
 _log = logger("imports")
-
-
-class _LeaseLost(Exception):
-    """Somebody else works on the import now."""
 
 
 class _TimeUp(Exception):
@@ -61,76 +56,63 @@ async def work_on_import(
     """
     if not _readers.locked():
         async with _readers:
-            claimed: Row | None = await db.call(
-                "claim_import", dataset_id=str(dataset_id), lease_seconds=_LEASE_SECONDS
-            )
+            claimed = await ClaimedImport.claim(db, dataset_id)
             if claimed is not None:
-                await _Work(db, storage, validate, claimed, budget_seconds, batch_rows).run()
+                await _Work(claimed, storage, validate, _now() + budget_seconds, batch_rows).run()
     dataset = await db.find("training_datasets", id=dataset_id)
     if dataset is None:
         raise NotFound(f"There is no dataset {dataset_id}.", code="dataset_not_found")
     return dataset
 
 
+@dataclass
 class _Work:
-    """One claimed import."""
+    """One call's work on an import."""
 
-    def __init__(
-        self,
-        db: Database,
-        storage: Storage,
-        validate: Validate,
-        claimed: Row,
-        budget_seconds: float,
-        batch_rows: int,
-    ) -> None:
-        self.db, self.storage, self.validate, self.claimed = db, storage, validate, claimed
-        self.options = ImportOptions.model_validate(claimed["options"])
-        self.files: list[Row] = claimed["files"]
-        self.reports: list[Row] = claimed["reports"]
-        self.lease = {"dataset_id": claimed["dataset_id"], "lease_token": claimed["lease_token"]}
-        self.deadline = _now() + budget_seconds
-        self.batch_rows = batch_rows
-        self.has_stored = False
-        self.validating: Validating | None = None  # None: a part of the pairs is not seen here
+    claimed: ClaimedImport
+    storage: Storage
+    validate: Validate
+    deadline: float
+    batch_rows: int
+    validating: Validating | None = None  # None: a part of the pairs is not seen here
 
     async def run(self) -> None:
         """Reads on and ends the import, or hands it back."""
         try:
-            async with self._kept_lease(), self._seen_whole():
+            async with self.claimed.kept(), self._seen_whole():
                 failure = self._problem() or await self._read_files()
-                await (self._fail(failure) if failure else self._succeed())
-        except _LeaseLost:
+                await (self.claimed.fail(failure) if failure else self._succeed())
+        except LeaseLost:
             pass
         except _TimeUp:
-            await self._release(0, is_attempt=False)
+            await self.claimed.release(0, is_attempt=False)
         except ReaderDied as death:
-            _log.warning("reader died", dataset=self.lease["dataset_id"], reason=str(death))
-            await self._release(self._pause_seconds, is_attempt=True)
+            _log.warning("reader died", reason=str(death))
+            await self.claimed.release(self._pause_seconds, is_attempt=True)
         except Exception as error:
             is_outage = isinstance(error, ServiceUnavailable)
+            pause_seconds = _OUTAGE_SECONDS if is_outage else self._pause_seconds
             with contextlib.suppress(ServiceUnavailable):  # then the lease ends by itself
-                await self._release(
-                    _OUTAGE_SECONDS if is_outage else self._pause_seconds, is_attempt=not is_outage
-                )
+                await self.claimed.release(pause_seconds, is_attempt=not is_outage)
             raise
 
     @property
     def _pause_seconds(self) -> int:
-        return int(5 * 2 ** self.claimed["attempts"])
+        return int(5 * 2**self.claimed.attempts)
 
     @property
-    def is_given_up(self) -> bool:
-        return bool(self.claimed["attempts"] > _MAX_ATTEMPTS)
+    def _is_given_up(self) -> bool:
+        return self.claimed.attempts > _MAX_ATTEMPTS
 
     def _problem(self) -> Failure | None:
         """Why there is no use in reading."""
-        if self.is_given_up and self.claimed["files_done"] < len(self.files):
-            name = self.files[self.claimed["files_done"]]["name"]
+        unread = self.claimed.files[len(self.claimed.reports) :]
+        if self._is_given_up and unread:
+            name = unread[0]["name"]
             message = f"{name} was given up after {_MAX_ATTEMPTS} attempts. Split it, or write it as JSONL."
             return {"code": "file_too_hard", "message": message}
-        uploaded = {file["path"]: file["version"] for file in self.claimed["uploaded"]}
-        for file in self.files[self.claimed["files_done"] :]:
+        uploaded = {file["path"]: file["version"] for file in self.claimed.uploaded}
+        for file in unread:
             if file["path"] is not None and uploaded.get(file["path"]) != file["version"]:
                 what = "was replaced" if file["path"] in uploaded else "was deleted"
                 message = f"{file['path']} {what} before it was read. Import it again."
@@ -139,30 +121,35 @@ class _Work:
 
     async def _read_files(self) -> Failure | None:
         """All are read. Returns why nothing comes of them."""
+        options, files = self.claimed.options, self.claimed.files
+        listed = listed_a_rule(len(files))
         try:
-            listed = listed_a_rule(len(self.files))
-            async with RowReader(self.options, listed_a_rule=listed, batch_rows=self.batch_rows) as reader:
-                for number in range(self.claimed["files_done"], len(self.files)):
-                    await self._read_file(reader, number)
+            async with RowReader(options, listed_a_rule=listed, batch_rows=self.batch_rows) as reader:
+                for file in files[len(self.claimed.reports) :]:
+                    await self._read_file(reader, file)
         except CallerError as error:
             return {"code": error.code, "message": error.message}
         except APIError as error:
-            _log.warning("pairs not stored", dataset=self.lease["dataset_id"], code=error.code)
+            if not str(error.code).startswith(_BAD_VALUE):
+                raise
+            _log.error("pairs not stored", code=error.code, error=error.message)
             return {"code": "pairs_not_stored", "message": f"The database refused pairs: {error.message}"}
-        return failure_of(self.reports, self.options)
+        return failure_of(self.claimed.reports, options)
 
-    async def _read_file(self, reader: RowReader, number: int) -> None:
-        state = self.claimed["state"] if number == self.claimed["files_done"] else {}
-        is_refused = not self.options.skip_bad_rows and any(report["errors"] for report in self.reports)
+    async def _read_file(self, reader: RowReader, file: Row) -> None:
+        has_bad_rows = any(report["errors"] for report in self.claimed.reports)
+        is_refused = has_bad_rows and not self.claimed.options.skip_bad_rows
         async with (
-            self._local(self.files[number]) as path,
-            contextlib.aclosing(reader.read(path, state=state, is_refused=is_refused)) as batches,
+            self._local(file) as path,
+            contextlib.aclosing(
+                reader.read(path, state=self.claimed.state, is_refused=is_refused)
+            ) as batches,
         ):
             async for batch in batches:
-                await self._save(number, state.get("items", 0), batch)
-                state = batch.state
-                is_last = batch.report is not None and number + 1 == len(self.files)
-                if _now() > self.deadline and self.has_stored and not is_last:
+                await self.claimed.save(batch)
+                if self.validating is not None:
+                    await self.validating.add(batch.pairs)
+                if _now() > self.deadline and len(self.claimed.reports) < len(self.claimed.files):
                     raise _TimeUp
 
     @contextlib.asynccontextmanager
@@ -171,32 +158,23 @@ class _Work:
         with tempfile.TemporaryDirectory(prefix="fineflow-import-") as directory:
             path = Path(directory) / file["name"]
             if file["path"] is None:
-                await asyncio.to_thread(path.write_text, self.claimed["rows"])
+                await asyncio.to_thread(path.write_text, self.claimed.lines or "")
             else:
                 await self.storage.download_to(BUCKET, file["path"], path)
             yield path
 
-    async def _save(self, number: int, items_done: int, batch: Batch) -> None:
-        is_read = batch.report is not None
-        read_files = self.files[: number + is_read]
-        is_stored = await self.db.call(
-            "save_import_batch",
-            **self.lease,
-            files_done=number,
-            items_done=items_done,
-            pairs=batch.pairs,
-            state=batch.state,
-            rows_done=batch.rows + sum(report["stats"]["totalRows"] for report in self.reports),
-            bytes_done=sum(file["byte_size"] for file in read_files) + (0 if is_read else batch.bytes),
-            report=batch.report,
-        )
-        if not is_stored:
-            raise _LeaseLost
-        self.has_stored = True
-        if self.validating is not None:
-            await self.validating.add(batch.pairs)
-        if batch.report is not None:
-            self.reports.append(batch.report)
+    @contextlib.asynccontextmanager
+    async def _seen_whole(self) -> AsyncIterator[None]:
+        """Pairs are validated while they are stored, where none was stored by an earlier call."""
+        if self.claimed.is_begun:
+            yield
+            return
+        dataset = await self.claimed.dataset()
+        self.validating = Validating(lambda pages: self.validate(dataset, pages))
+        try:
+            yield
+        finally:
+            await self.validating.cancel()
 
     async def _succeed(self) -> None:
         """Ready; without a validation only where there is a mistake of ours in it."""
@@ -204,60 +182,13 @@ class _Work:
         try:
             if self.validating is not None:
                 validation = await self.validating.result()
-            elif not self.is_given_up:
-                validation = await self.validate(await self._dataset(), None)
-        except (ServiceUnavailable, _LeaseLost):
+            elif not self._is_given_up:
+                validation = await self.validate(await self.claimed.dataset(), None)
+        except (ServiceUnavailable, LeaseLost):
             raise
         except Exception as error:
-            _log.error("imported, but not validated", dataset=self.lease["dataset_id"], exc_info=error)
-        await self._end(validation=validation)
-
-    async def _dataset(self) -> Row:
-        dataset = await self.db.find("training_datasets", id=self.lease["dataset_id"])
-        if dataset is None:
-            raise _LeaseLost  # it was deleted, and its pairs with it
-        return dataset
-
-    @contextlib.asynccontextmanager
-    async def _seen_whole(self) -> AsyncIterator[None]:
-        """Pairs are validated while they are stored, where none was stored by an earlier call."""
-        if self.claimed["files_done"] or self.claimed["items_done"]:
-            yield
-            return
-        dataset = await self._dataset()
-        self.validating = Validating(lambda pages: self.validate(dataset, pages))
-        try:
-            yield
-        finally:
-            await self.validating.cancel()
-
-    async def _fail(self, failure: Failure) -> None:
-        while await self.db.call("discard_import_pairs", **self.lease, limit=_DISCARDED_AT_ONCE):
-            pass
-        await self._end(error=failure)
-
-    async def _end(self, *, validation: Row | None = None, error: Failure | None = None) -> None:
-        report = import_report(self.reports, self.options)
-        await self.db.call("end_import", **self.lease, report=report, validation=validation, error=error)
-
-    async def _release(self, retry_seconds: int, *, is_attempt: bool) -> None:
-        await self.db.call("release_import", **self.lease, retry_seconds=retry_seconds, is_attempt=is_attempt)
-
-    @contextlib.asynccontextmanager
-    async def _kept_lease(self) -> AsyncIterator[None]:
-        """The lease does not end while the block runs."""
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(_RENEW_SECONDS)
-                with contextlib.suppress(ServiceUnavailable):  # the next time, or the next step, tells
-                    await self.db.call("renew_import", **self.lease, lease_seconds=_LEASE_SECONDS)
-
-        renewing = asyncio.create_task(renew())
-        try:
-            yield
-        finally:
-            renewing.cancel()
+            _log.error("imported, but not validated", exc_info=error)
+        await self.claimed.succeed(validation)
 
 
 def _now() -> float:
