@@ -29,6 +29,7 @@ _LATE_INTENT = (
 _BUDGETS = "supabase/migrations/20261121000700_budgets.sql"
 _CLAIMS = "supabase/migrations/20261121000200_job_claims.sql"
 _KILLS = "tests/functions/test_generation_kills.py"
+_PACKING = "tests/modal_app/test_packing.py"
 _BATCHES = "tests/functions/test_generation_batch.py"
 _CAP = "tests/functions/test_generation_spend.py::test_no_chunk_is_begun_that_could_pass_the_cap"
 
@@ -249,6 +250,26 @@ MUTATIONS = (
             ),
         ),
         (_CAP,),
+    ),
+    Mutation(
+        "packing: a row has positions of its own",
+        (("modal_app/packing.py", "torch.arange(len(ids))", "torch.arange(begin, end)"),),
+        (f"{_PACKING}::test_packed_and_separate_losses_agree",),
+    ),
+    Mutation(
+        "packing is tried out on the model before it is relied upon",
+        (("modal_app/packing.py", "    return _difference(beside", "    return True or _difference(beside"),),
+        (f"{_PACKING}::test_a_model_that_keeps_rows_apart_is_told_from_one_that_does_not",),
+    ),
+    Mutation(
+        "the prompt of a preference is read and not learned",
+        (("modal_app/data.py", "start = min(better.start, worse.start)", "start = 1"),),
+        ("tests/modal_app/test_data.py",),
+    ),
+    Mutation(
+        "a base model that lacks weights is refused",
+        (("modal_app/base.py", 'sorted(found["missing_keys"])', "[]"),),
+        ("tests/modal_app/test_failures.py::test_a_base_model_that_lacks_weights",),
     ),
 )
 
