@@ -115,7 +115,8 @@ async def handle(request: ChatRequest, context: Context) -> ChatCompletion:
 
 
 async def _resolve(request: ChatRequest, context: Context) -> _Target:
-    if request.model in CATALOG:
+    known = CATALOG.get(request.model)
+    if known is not None and known.answers:
         return _Target(request.model, await _project(request, context), base_model=request.model)
     try:
         model_id = UUID(request.model)
