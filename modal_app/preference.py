@@ -81,13 +81,14 @@ def metrics(log_history: Sequence[dict[str, float]]) -> dict[str, Any]:
     For dpo and kto the reward is beta x the log-probability gained over the reference; for orpo beta x the
     mean log-probability of a token. The accuracy is the share of pairs that are the right way round.
     """
-    margins = [logs["rewards/margins"] for logs in log_history if "rewards/margins" in logs]
-    accuracies = [logs["rewards/accuracies"] for logs in log_history if "rewards/accuracies" in logs]
     found: dict[str, Any] = {}
-    if margins:
-        found |= {"first_reward_margin": margins[0], "reward_margin": margins[-1]}
-    if accuracies:
-        found |= {"first_reward_accuracy": accuracies[0], "reward_accuracy": accuracies[-1]}
+    for said, name in (("margins", "reward_margin"), ("accuracies", "reward_accuracy")):
+        if trained := [logs[f"rewards/{said}"] for logs in log_history if f"rewards/{said}" in logs]:
+            found |= {f"first_{name}": trained[0], name: trained[-1]}
+        if held_out := [
+            logs[f"eval_rewards/{said}"] for logs in log_history if f"eval_rewards/{said}" in logs
+        ]:
+            found[f"validation_{name}"] = held_out[-1]
     return found
 
 

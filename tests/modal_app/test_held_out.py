@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from modal_app.progress import falls_no_more
+from shared.training.config import PREFERENCE
 from shared.training.spec import TrainerExit
 from tests.modal_app import measures, trainers
 from tests.modal_app.trainers import Trainer
@@ -81,6 +82,7 @@ def test_every_method_looks_at_them(
     assert start(run_dir).wait() == TrainerExit.COMPLETED
     metrics = trainers.result(run_dir).metrics
     assert metrics["validation_loss"] == metrics["first_validation_loss"] > 0
+    assert ("validation_reward_margin" in metrics) == (method in PREFERENCE)
     if method == "embedding":
         assert metrics["recall_on"] == "validation"
 
