@@ -92,6 +92,10 @@ def metrics(log_history: Sequence[dict[str, float]]) -> dict[str, Any]:
     return found
 
 
+def _logged(log_history: Sequence[dict[str, float]], name: str) -> list[float]:
+    return [logs[name] for logs in log_history if name in logs]
+
+
 def _require_both_labels(data: TrainingRows, batch_size: int) -> None:
     if len({row["label"] for row in data.rows}) < 2:
         raise RunFailed(
