@@ -176,3 +176,23 @@ def test_nothing_but_the_result_is_printed_without_a_vocabulary(tmp_path: Path) 
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert json.loads(done.stdout)["files"][0]["stats"]["tokensAreExact"] is False
     assert "token counts are estimates" in done.stderr
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_one_bad_row_in_a_thousand_leaves_the_others_when_that_is_asked_for(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = tmp_path / "a.csv", tmp_path / f"out.{suffix}"
+    records = [f"Q{number}?,A.\n" for number in range(1000)]
+    records[617] = 'Q617?,"A.\n'
+    source.write_text("question,answer\n" + "".join(records))
+    command = ["datasets", "convert", str(source), "--to", "openai", "-o", str(output), "--json"]
+    assert run(command) == 1
+    assert not output.exists()
+    (error,) = json.loads(capsys.readouterr().out)["errors"]
+    assert (error["rule"], error["line"], error["column"]) == ("open_quote", 619, 7)
+    assert run([*command, "--skip-bad"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["written"], report["stats"]) == (True, {"totalPairs": 999, "totalRows": 1000})
+    assert run(["datasets", "check", str(output)]) == 0
+    assert "999 of 999 rows can be trained on" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Whole files: how rows stand in them, how they begin and end, and which format they are in."""
 
+import gzip
 import json
 import random
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def file(folder: Path, content: bytes | str, name: str = "rows.jsonl") -> Path:
         (f"{GOOD}\n{GOOD[:-5]}\n", [1], [("json_syntax", 2)]),
         (f"{GOOD}\n{{", [1], [("unclosed_last_line", 2)]),
         (b"\x1f\x8b\x08\0", [], [("compressed", 1)]),
+        (gzip.compress(bytes(10**7)), [], [("compressed", 1)]),  # a bomb: it is not unpacked
         (b"PK\x03\x04....", [], [("compressed", 1)]),
         (b"BZh91AY", [], [("compressed", 1)]),
         (b"\xfd7zXZ\0", [], [("compressed", 1)]),
