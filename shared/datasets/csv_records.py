@@ -29,10 +29,6 @@ class Record:
     fields: list[bytes | None]
     problem: Problem | None = None
 
-    @property
-    def line_count(self) -> int:
-        return self.text.count(b"\n") + 1
-
 
 class Records:
     """Iterates once over the records. `width` may be set once the header is known: the number of fields."""
@@ -42,9 +38,8 @@ class Records:
         self._put_back: deque[tuple[int, bytes | None]] = deque()
         self._delimiter = delimiter.encode()
         self._record_bytes = record_bytes
-        self._opened_at: int | None = (
-            None  # where the field begins that goes on in the second line of a record
-        )
+        # Where the field begins that goes on in the second line of a record.
+        self._opened_at: int | None = None
         self.width: int | None = None
 
     def __iter__(self) -> Iterator[Record]:
@@ -52,17 +47,14 @@ class Records:
             number, line = given
             if line is None:
                 message = f"The line has more than {self._record_bytes:,} bytes."
-                yield Record(
-                    number, b"", [], Problem("line_too_long", message, "Shorten the row or split it.")
-                )
+                problem = Problem("line_too_long", message, "Shorten the row or split it.")
+                yield Record(number, b"", [], problem)
             elif _QUOTE in line:
                 yield self._quoted(number, line)
             else:
                 text = line.removesuffix(b"\r")
-                yield self._checked(Record(number, text, [field or None for field in self._split(text)]))
-
-    def _split(self, text: bytes) -> list[bytes]:
-        return text.split(self._delimiter)
+                fields = [field or None for field in text.split(self._delimiter)]
+                yield self._checked(Record(number, text, fields))
 
     def _next_line(self) -> tuple[int, bytes | None] | None:
         return self._put_back.popleft() if self._put_back else next(self._lines, None)

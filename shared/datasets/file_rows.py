@@ -37,7 +37,10 @@ _REFUSED = (  # how a file begins, what that is, what to do
     (b"\xfe\xff", "not_utf8", "UTF-16", "Save it as UTF-8."),
 )
 # Rules by which nothing of a file can be read.
-UNREADABLE = {"unreadable", "compressed", "not_text", "not_utf8", "broken_parquet", "file_too_large"}
+UNREADABLE = {
+    "unreadable", "compressed", "not_text", "not_utf8", "broken_parquet", "file_too_large",
+    "row_group_too_large",
+}  # fmt: skip
 
 
 class FileRows:
