@@ -83,11 +83,9 @@ def metrics(log_history: Sequence[dict[str, float]]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for said, name in (("margins", "reward_margin"), ("accuracies", "reward_accuracy")):
-        if trained := [logs[f"rewards/{said}"] for logs in log_history if f"rewards/{said}" in logs]:
+        if trained := _logged(log_history, f"rewards/{said}"):
             found |= {f"first_{name}": trained[0], name: trained[-1]}
-        if held_out := [
-            logs[f"eval_rewards/{said}"] for logs in log_history if f"eval_rewards/{said}" in logs
-        ]:
+        if held_out := _logged(log_history, f"eval_rewards/{said}"):
             found[f"validation_{name}"] = held_out[-1]
     return found
 
