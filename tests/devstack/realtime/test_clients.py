@@ -132,6 +132,7 @@ async def test_owner_hears_and_stranger_does_not(
 ) -> None:
     owner = await open_client(kind, realtime, make_token(user), f"id=eq.{job}")
     stranger = await open_client(kind, realtime, make_token(str(uuid.uuid4())), f"id=eq.{job}")
+    witness = await open_client(PythonClient, realtime, make_token(user), f"id=eq.{job}")
     for step in range(1, 21):
         set_step(db, job, step)
     steps = [(await until(owner, "change", type="UPDATE"))["step"] for _ in range(20)]
@@ -140,6 +141,7 @@ async def test_owner_hears_and_stranger_does_not(
     if kind is JavaScriptClient:
         await until(owner, "left", status="ok")
     set_step(db, job, 30)
+    await until(witness, "change", step=30)  # so that it is told before the owner subscribes again
     await owner.command("subscribe")
     await until(owner, "system", status="ok")
     set_step(db, job, 31)
