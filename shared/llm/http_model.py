@@ -1,6 +1,6 @@
 """What clients of models over HTTP have in common: one question is one POST, and what its status means.
 
-Plain aiohttp and not the vendors' SDKs, which reach a tenth to a fifth of the possible rate at 500 calls at
+Plain aiohttp and not the vendors' SDKs, which reach about a fifth of the possible rate at 500 calls at
 once (`make bench NAME=generate`); and one client for all is less to know.
 """
 

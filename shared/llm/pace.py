@@ -35,9 +35,10 @@ _LONGEST_WAIT_SECONDS = 20.0
 _TRYING_SECONDS = 60.0  # after it no call is tried once more: a chunk in hand is held for 300
 _LONG_WAIT_SECONDS = 5.0
 _SLOWEST_GROWTH, _FASTEST_GROWTH = 0.03, 1.0  # of the window, a round trip
+_NEARLY_NONE = 0.02  # turned away: the window is as wide as can be
 _FEW = 0.2  # turned away: chance as much as a window that is too wide, so half of it is cut
 _MOST_CUT = 0.75  # of the window, at once
-_STARTS = 1.25  # calls start at this many times the pace of the window, so that the window is what counts
+_STARTS = 1.05  # calls start at this many times the pace of the window, so that the window is what counts
 _BURST_SECONDS = 0.05  # so much of that pace may start together: no clock of a busy machine is finer
 _FIRST_GUESS_SECONDS = 0.2  # of a round trip, before one was measured
 
@@ -209,7 +210,7 @@ class Paced:
         if now < self._round_ends_at:
             return
         share = min(_MOST_CUT, self._turned_away / max(1, self._started))
-        if share:
+        if share > _NEARLY_NONE:
             cut = share if share > _FEW else share / 2
             self._window = max(1.0, self._window * (1 - cut))
             self._growth = _SLOWEST_GROWTH
@@ -217,7 +218,7 @@ class Paced:
         elif self._was_full:  # a window that nobody needed says nothing
             grown = self._window + max(0.25, self._window * self._growth)
             self._window = min(float(self._most), grown)
-            self._growth = min(_FASTEST_GROWTH, self._growth * 1.5)
+            self._growth = _SLOWEST_GROWTH if share else min(_FASTEST_GROWTH, self._growth * 1.5)
         self._started = self._turned_away = 0
         self._was_full = False
         self._round_ends_at = now + self._round_trip_seconds
