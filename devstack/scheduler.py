@@ -116,12 +116,21 @@ def _hand_over(payload: str, caller: FunctionCaller) -> None:
 
 async def run_schedules(database_url: SecretStr) -> None:
     """Runs each row of private.schedules at its local pace, until cancelled."""
-    async with await _connect(database_url) as connection:
-        rows = await connection.execute("select name, every_seconds_local from private.schedules")
-        schedules = await rows.fetchall()
     async with asyncio.TaskGroup() as clocks:
-        for name, every_seconds in schedules:
+        for name, every_seconds in await _schedules(database_url):
             clocks.create_task(_tick(database_url, name, every_seconds))
+
+
+async def _schedules(database_url: SecretStr) -> list[tuple[Any, ...]]:
+    """The rows of private.schedules, asked for until Postgres gives them."""
+    while True:
+        try:
+            async with await _connect(database_url) as connection:
+                rows = await connection.execute("select name, every_seconds_local from private.schedules")
+                return await rows.fetchall()
+        except psycopg.OperationalError as error:
+            log.warning("the schedules cannot be read: %s", error)
+        await asyncio.sleep(RECONNECT_SECONDS)
 
 
 async def _tick(database_url: SecretStr, name: str, every_seconds: int) -> None:

@@ -176,3 +176,19 @@ async def test_schedules_run_at_their_local_pace(lite: Stack) -> None:
     async with running(run_schedules(SecretStr(lite.database_url))):
         await asyncio.sleep(2.5)
     assert ticks() - before == 3
+
+
+async def test_schedules_wait_for_postgres_that_is_slow_to_answer(
+    lite: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, refusals = scheduler._connect, [psycopg.OperationalError("connection timeout expired")]
+
+    async def slow(database_url: SecretStr) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return await connect(database_url)
+
+    monkeypatch.setattr(scheduler, "_connect", slow)
+    monkeypatch.setattr(scheduler, "RECONNECT_SECONDS", 0.01)
+    assert await scheduler._schedules(SecretStr(lite.database_url)) == [("tick", 1)]
+    assert not refusals
