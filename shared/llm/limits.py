@@ -16,7 +16,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-Unit = Literal["requests", "tokens"]
+Unit = Literal["requests", "tokens", "prompt_tokens", "completion_tokens"]
 _NAMES: dict[str, tuple[Unit, str, str, str]] = {
     kind: (unit, *(pattern.format(part) for part in ("limit", "remaining", "reset")))  # type: ignore[misc]
     for kind, unit, pattern in (
@@ -24,8 +24,8 @@ _NAMES: dict[str, tuple[Unit, str, str, str]] = {
         ("tokens", "tokens", "x-ratelimit-{}-tokens"),
         ("anthropic requests", "requests", "anthropic-ratelimit-requests-{}"),
         ("anthropic tokens", "tokens", "anthropic-ratelimit-tokens-{}"),
-        ("anthropic input", "tokens", "anthropic-ratelimit-input-tokens-{}"),
-        ("anthropic output", "tokens", "anthropic-ratelimit-output-tokens-{}"),
+        ("anthropic input", "prompt_tokens", "anthropic-ratelimit-input-tokens-{}"),
+        ("anthropic output", "completion_tokens", "anthropic-ratelimit-output-tokens-{}"),
     )
 }
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|h|m|s|d)")

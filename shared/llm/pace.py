@@ -25,7 +25,8 @@ from collections.abc import Sequence
 
 from shared.errors import ProviderRejected
 from shared.llm.base import ChatModel, Completion, JsonSchema, TryLater, Turn
-from shared.llm.limits import Limit
+from shared.llm.bucket import Bucket
+from shared.llm.limits import Unit
 
 FIRST_AT_ONCE = 8
 MOST_AT_ONCE = 64
@@ -66,7 +67,7 @@ class Paced:
         self._may_start = 1.0
         self._may_start_at = 0.0  # when that was so
         self._paused_until = 0.0
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: dict[str, Bucket] = {}
         self._sent = 0
         self._wake_up: asyncio.TimerHandle | None = None
 
@@ -228,10 +229,15 @@ class Paced:
         # What an answer took longer is more often our own queue than the vendor's.
         weight = 1 / 2 if took < self._round_trip_seconds else 1 / 16
         self._round_trip_seconds += (took - self._round_trip_seconds) * weight
-        tokens = answer.prompt_tokens + answer.completion_tokens
+        took_of: dict[Unit, int] = {
+            "requests": 1,
+            "tokens": answer.prompt_tokens + answer.completion_tokens,
+            "prompt_tokens": answer.prompt_tokens,
+            "completion_tokens": answer.completion_tokens,
+        }
         for limit in answer.limits:
-            bucket = self._buckets.setdefault(limit.kind, _Bucket(limit))
-            bucket.learn(limit, sent_at, self._sent - sent, tokens)
+            bucket = self._buckets.setdefault(limit.kind, Bucket(limit, _now()))
+            bucket.learn(limit, sent_at, _now(), self._sent - sent, took_of[limit.unit])
 
     def _wait_seconds(self, later: TryLater, attempt: int) -> float:
         """How long this call waits; what the vendor asked for, all others wait too."""
@@ -242,47 +248,6 @@ class Paced:
         if asked >= _LONG_WAIT_SECONDS:
             self._paused_until = max(self._paused_until, _now() + asked)
         return asked + random.uniform(0, min(longest, self._round_trip_seconds))
-
-
-class _Bucket:
-    """One limit of the vendor as it stands by now, as far as we can tell."""
-
-    def __init__(self, limit: Limit) -> None:
-        self._unit = limit.unit
-        self._level = limit.remaining
-        self._level_at = _now()
-        self._read_at = 0.0
-        self._per_second = limit.per_second
-        self._size = limit.size
-        self._cost = 1.0  # of one call; tokens are known afterwards, so their mean is taken
-
-    def seconds_to_wait(self, now: float) -> float:
-        self._fill(now)
-        missing = self._cost - self._level
-        if missing <= 0 or self._per_second is None:
-            return 0.0
-        return missing / self._per_second
-
-    def take(self) -> None:
-        self._level -= self._cost
-
-    def learn(self, limit: Limit, sent_at: float, sent_since: int, tokens: int) -> None:
-        """`sent_at`: of the call that brought this limit; `sent_since`: calls that it does not count yet."""
-        if self._unit == "tokens":
-            self._cost = tokens if self._read_at == 0 else self._cost + (tokens - self._cost) / 8
-        self._per_second = limit.per_second or self._per_second
-        if sent_at < self._read_at:
-            return  # an answer that was overtaken
-        now = _now()
-        self._read_at, self._level_at, self._size = sent_at, now, limit.size
-        # It stood so when the vendor took the call, a round trip ago at most: since then it has filled up.
-        filled = (now - sent_at) * (self._per_second or 0.0)
-        self._level = min(self._size, limit.remaining + filled - sent_since * self._cost)
-
-    def _fill(self, now: float) -> None:
-        if self._per_second is not None:
-            self._level = min(self._size, self._level + (now - self._level_at) * self._per_second)
-        self._level_at = now
 
 
 def _now() -> float:

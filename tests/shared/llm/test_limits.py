@@ -29,7 +29,7 @@ def anthropic(kind: str, size: str, remaining: str, reset: str) -> dict[str, str
         (openai("requests", "200", "199", "7"), Limit("requests", "requests", 199, 7, 200)),
         (
             anthropic("input-tokens", "50000", "49000", "2026-11-29T12:00:30Z") | {"date": DATE},
-            Limit("anthropic input", "tokens", 49_000, 30, 50_000),
+            Limit("anthropic input", "prompt_tokens", 49_000, 30, 50_000),
         ),
         # Said by nobody's clock, by Azure when it does not know, and by nobody at all.
         (anthropic("requests", "50", "49", "2026-11-29T12:00:30Z"), None),

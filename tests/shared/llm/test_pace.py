@@ -76,6 +76,17 @@ async def test_a_limit_in_the_headers_is_kept_and_nobody_is_turned_away() -> Non
     assert vendor.turned_away == 0
 
 
+async def test_each_limit_counts_what_it_is_of() -> None:
+    vendor = Vendor()  # a call takes 9 tokens to ask and 1 to answer
+    vendor.limits = (Limit("out", "completion_tokens", 0, 0.05, 5), Limit("in", "prompt_tokens", 5, 0, 5))
+    model = Paced(vendor, most_at_once=200)
+    await ask(model, 1)
+    vendor.limits = ()
+    started = asyncio.get_running_loop().time()
+    await ask(model, 20)  # at a hundred a second; and each is dearer than all of the other limit
+    assert 0.13 <= asyncio.get_running_loop().time() - started < 2
+
+
 async def test_a_quota_that_is_used_up_is_asked_for_once() -> None:
     vendor = Vendor(most=0, retry_after_seconds=3600)
     model = Paced(vendor, first_at_once=1)
