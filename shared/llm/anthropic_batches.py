@@ -15,7 +15,7 @@ import orjson
 from shared.errors import ProviderRejected
 from shared.llm.anthropic import Anthropic
 from shared.llm.base import Completion
-from shared.llm.batches import BatchState, Questions
+from shared.llm.batches import BatchState, Questions, answer_of, not_answered
 
 _CLOCKS_APART_SECONDS = 120.0
 _MOST_PAGES = 20
@@ -66,10 +66,11 @@ class AnthropicBatches:
                 except (ValueError, KeyError, TypeError):
                     continue
                 if kind == "succeeded":
-                    yield name, _read(self._client, orjson.dumps(result.get("message")))
+                    yield name, answer_of(self._client, orjson.dumps(result.get("message")))
                 else:
-                    reason = ((result.get("error") or {}).get("error") or {}).get("message") or kind
-                    yield name, ProviderRejected(f"Not answered: {str(reason)[:300]}", code="not_answered")
+                    error = result.get("error")
+                    inner = error.get("error") if isinstance(error, dict) else error
+                    yield name, not_answered(inner or kind)
 
     async def cancel(self, provider_batch_id: str) -> None:
         await self._ask("POST", f"{self._url}/{provider_batch_id}/cancel")
@@ -82,10 +83,3 @@ class AnthropicBatches:
             raise ProviderRejected(
                 "Anthropic answered in an unknown shape.", code="model_answer_unreadable"
             ) from error
-
-
-def _read(client: Anthropic, message: bytes) -> Completion | ProviderRejected:
-    try:
-        return client.completion(message, {})
-    except ProviderRejected as unreadable:
-        return unreadable

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from shared.errors import ProviderRejected
 from shared.llm.base import Completion
+from shared.llm.http_model import HttpModel
+from shared.log import redact
 
 MOST_QUESTIONS = 5_000  # far below OpenAI's 50,000 and Anthropic's 100,000: a batch is made in memory
 Questions = Mapping[str, dict[str, Any]]  # a name of ours -> the body of a call
@@ -46,3 +48,17 @@ class Batches(Protocol):
     async def cancel(self, provider_batch_id: str) -> None:
         """What is not answered yet will not be."""
         ...
+
+
+def answer_of(client: HttpModel, body: bytes) -> Completion | ProviderRejected:
+    """The answer in the body of one question's response, or that it cannot be read."""
+    try:
+        return client.completion(body, {})
+    except ProviderRejected as unreadable:
+        return unreadable
+
+
+def not_answered(error: Any) -> ProviderRejected:
+    """For whatever stands where a vendor writes its error: the message in it, else all of it."""
+    message = error.get("message") if isinstance(error, dict) else None
+    return ProviderRejected(f"Not answered: {redact(str(message or error))[:300]}", code="not_answered")

@@ -10,7 +10,7 @@ import orjson
 
 from shared.errors import ProviderRejected
 from shared.llm.base import Completion
-from shared.llm.batches import BatchState, Questions
+from shared.llm.batches import BatchState, Questions, answer_of, not_answered
 from shared.llm.openai_compatible import OpenAICompatible
 
 _MARK = "fineflow_batch"  # in the metadata: by it a batch is found again
@@ -80,10 +80,9 @@ class OpenAIBatches:
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue
                 if status == 200:
-                    yield name, _read(self._client, body)
+                    yield name, answer_of(self._client, body)
                 else:
-                    reason = ((said.get("error") or {}).get("message")) or body.decode()
-                    yield name, ProviderRejected(f"Not answered: {reason[:300]}", code="not_answered")
+                    yield name, not_answered(said.get("error") or body.decode())
 
     async def cancel(self, provider_batch_id: str) -> None:
         await self._ask("POST", f"/batches/{provider_batch_id}/cancel")
@@ -103,10 +102,3 @@ class OpenAIBatches:
             raise ProviderRejected(
                 "The service answered in an unknown shape.", code="model_answer_unreadable"
             ) from error
-
-
-def _read(client: OpenAICompatible, body: bytes) -> Completion | ProviderRejected:
-    try:
-        return client.completion(body, {})
-    except ProviderRejected as unreadable:
-        return unreadable
