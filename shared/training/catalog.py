@@ -8,45 +8,56 @@ from dataclasses import dataclass, replace
 
 from shared.training.config import ADAPTERS, SUPERVISED, LrScheduler, Method, TrainingConfig
 from shared.training.files import MAX_LENGTH_TOKENS
+from shared.training.shapes import ModelShape, like, published
 
 TINY = "fineflow/tiny"
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model whose facts are known without loading it."""
+    """A base model whose facts are known without loading it; its size stands in shapes.json."""
 
     id: str
-    parameters: int
     context_length: int  # tokens
     license: str  # as its model card names it
     description: str
-    answers: bool = True  # False: it makes vectors of texts
+
+    @property
+    def shape(self) -> ModelShape:
+        return published()[self.id].shape
+
+    @property
+    def parameters(self) -> int:
+        return self.shape.parameters
+
+    @property
+    def answers(self) -> bool:
+        """False: it makes vectors of texts."""
+        return self.shape.answers
 
 
 _KNOWN = (
     BaseModel(
         TINY,
-        parameters=656_000,
         context_length=1024,
         license="none: built here",
         description="Built on this machine, random weights: proves the pipeline in seconds, knows nothing.",
     ),
-    BaseModel("HuggingFaceTB/SmolLM2-135M-Instruct", 135_000_000, 8192, "apache-2.0", "Trains on a laptop."),
-    BaseModel("HuggingFaceTB/SmolLM2-360M-Instruct", 362_000_000, 8192, "apache-2.0", "Trains on a laptop."),
-    BaseModel("Qwen/Qwen2.5-0.5B-Instruct", 494_000_000, 32_768, "apache-2.0", "Small, many languages."),
-    BaseModel("Qwen/Qwen3-0.6B", 600_000_000, 32_768, "apache-2.0", "Small, many languages."),
-    BaseModel("google/gemma-3-1b-it", 1_000_000_000, 32_768, "gemma", "Small, for text; terms to accept."),
-    BaseModel("meta-llama/Llama-3.2-1B-Instruct", 1_240_000_000, 131_072, "llama3.2", "Terms to accept."),
-    BaseModel("Qwen/Qwen3-1.7B", 1_700_000_000, 32_768, "apache-2.0", "One card of 24 GB with LoRA."),
-    BaseModel("Qwen/Qwen3-4B", 4_020_000_000, 32_768, "apache-2.0", "One card of 24 GB with LoRA."),
-    BaseModel("meta-llama/Llama-3.1-8B-Instruct", 8_030_000_000, 131_072, "llama3.1", "Terms to accept."),
-    BaseModel("Qwen/Qwen3-8B", 8_200_000_000, 32_768, "apache-2.0", "One card of 48 GB with LoRA."),
-    BaseModel(
-        "sentence-transformers/all-MiniLM-L6-v2", 22_700_000, 512, "apache-2.0", "Embeddings, English.", False
-    ),
-    BaseModel("BAAI/bge-small-en-v1.5", 33_400_000, 512, "mit", "Embeddings, English.", False),
-    BaseModel("intfloat/multilingual-e5-small", 118_000_000, 512, "mit", "Embeddings, 94 languages.", False),
+    BaseModel("HuggingFaceTB/SmolLM2-135M-Instruct", 8192, "apache-2.0", "Trains on a laptop."),
+    BaseModel("HuggingFaceTB/SmolLM2-360M-Instruct", 8192, "apache-2.0", "Trains on a laptop."),
+    BaseModel("Qwen/Qwen2.5-0.5B-Instruct", 32_768, "apache-2.0", "Small, many languages."),
+    BaseModel("Qwen/Qwen3-0.6B", 32_768, "apache-2.0", "Small, many languages."),
+    BaseModel("google/gemma-3-1b-it", 32_768, "gemma", "Small, for text; terms to accept."),
+    BaseModel("meta-llama/Llama-3.2-1B-Instruct", 131_072, "llama3.2", "Terms to accept."),
+    BaseModel("Qwen/Qwen3-1.7B", 32_768, "apache-2.0", "One card of 24 GB with LoRA."),
+    BaseModel("Qwen/Qwen3-4B", 32_768, "apache-2.0", "One card of 24 GB with LoRA."),
+    BaseModel("meta-llama/Llama-3.1-8B-Instruct", 131_072, "llama3.1", "Terms to accept."),
+    BaseModel("Qwen/Qwen3-8B", 32_768, "apache-2.0", "One card of 48 GB with LoRA."),
+    BaseModel("Qwen/Qwen3-14B", 32_768, "apache-2.0", "One card of 80 GB with LoRA."),
+    BaseModel("meta-llama/Llama-3.3-70B-Instruct", 131_072, "llama3.3", "Terms to accept; QLoRA on 80 GB."),
+    BaseModel("sentence-transformers/all-MiniLM-L6-v2", 512, "apache-2.0", "Embeddings, English."),
+    BaseModel("BAAI/bge-small-en-v1.5", 512, "mit", "Embeddings, English."),
+    BaseModel("intfloat/multilingual-e5-small", 512, "mit", "Embeddings, 94 languages."),
 )
 CATALOG: dict[str, BaseModel] = {model.id: model for model in _KNOWN}
 
@@ -54,6 +65,17 @@ CATALOG: dict[str, BaseModel] = {model.id: model for model in _KNOWN}
 # 30B-A3B: those are parts of a mixture.
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([BM])(?![A-Za-z0-9])", re.IGNORECASE)
 _UNITS = {"B": 10**9, "M": 10**6}
+
+
+def shape(base_model: str) -> ModelShape | None:
+    """The shape of a model by its name alone: as published, else one of the size that the name tells.
+
+    None: the name tells none.
+    """
+    if base_model in CATALOG:
+        return CATALOG[base_model].shape
+    parameters = parameter_count(base_model)
+    return like(parameters) if parameters else None
 
 
 def parameter_count(base_model: str) -> int | None:

@@ -93,8 +93,8 @@ def test_names_that_are_none(name: str) -> None:
     ("name", "parameters"),
     [
         (TINY, 656_000),
-        ("Qwen/Qwen2.5-0.5B-Instruct", 494_000_000),
-        ("meta-llama/Llama-3.3-70B-Instruct", 70_000_000_000),
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494_032_768),
+        ("meta-llama/Llama-3.1-70B-Instruct", 70_000_000_000),
         ("google/gemma-3-270m-it", 270_000_000),
         ("acme/Doors-1.5b", 1_500_000_000),
         ("/models/mine-3B", 3_000_000_000),
