@@ -9,7 +9,6 @@ from modal_app import hardware
 from modal_app.task import Task
 from shared.training.spec import RunSpec
 
-MICRO_BATCH_TOKENS = 16_384  # of one forward and backward pass
 _LOGGED_STEPS = 1_000  # at most about so many loss values are kept in the trainer's state
 
 
@@ -59,16 +58,6 @@ def loop_arguments(task: Task, *, rows_at_once: int, example_count: int, held_ou
             "save_steps": config.eval_steps,  # the best weights must be among those that were saved
         }
     return arguments
-
-
-def rows_at_once(batch_size: int, longest_row_tokens: int, *, least: int = 1) -> int:
-    """How many rows pass at once: the largest divisor of the batch size that keeps to MICRO_BATCH_TOKENS.
-
-    At least `least`, if the batch has so many, even where that is more.
-    """
-    divisors = [rows for rows in range(1, batch_size + 1) if batch_size % rows == 0 and rows >= least]
-    fitting = [rows for rows in divisors if rows * longest_row_tokens <= MICRO_BATCH_TOKENS]
-    return max(fitting, default=min(divisors, default=batch_size))
 
 
 def total_steps(spec: RunSpec, example_count: int) -> int:

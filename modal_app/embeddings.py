@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modal_app import artifact, hardware
-from modal_app.arguments import MICRO_BATCH_TOKENS, loop_arguments, total_steps
+from modal_app.arguments import loop_arguments, total_steps
 from modal_app.base import refusing, source_of
 from modal_app.data import read_rows
 from modal_app.session.failures import RunFailed
 from modal_app.task import Task
 from shared.datasets.loss_mask import limit_tokens
 from shared.datasets.training_rows import Texts, texts
+from shared.training.micro_batch import MICRO_BATCH_TOKENS
 
 if TYPE_CHECKING:
     import torch

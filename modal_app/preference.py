@@ -13,13 +13,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from modal_app import hardware
-from modal_app.arguments import loop_arguments, rows_at_once
+from modal_app.arguments import loop_arguments
 from modal_app.base import Loaded
 from modal_app.data import TrainingRows
 from modal_app.lora import adapters
 from modal_app.session.failures import RunFailed
 from modal_app.task import Task
 from shared.datasets.loss_mask import IGNORED
+from shared.training.micro_batch import rows_at_once
 
 if TYPE_CHECKING:
     import torch

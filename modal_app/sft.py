@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from modal_app import hardware
-from modal_app.arguments import loop_arguments, rows_at_once
+from modal_app.arguments import loop_arguments
 from modal_app.base import Loaded
 from modal_app.data import TrainingRows
 from modal_app.lora import adapters
@@ -14,6 +14,7 @@ from modal_app.packing import Packer, isolates, real_tokens
 from modal_app.task import Task
 from shared.datasets.loss_mask import IGNORED
 from shared.training.config import ADAPTERS
+from shared.training.micro_batch import rows_at_once
 
 if TYPE_CHECKING:
     import torch

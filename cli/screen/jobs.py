@@ -76,6 +76,7 @@ def estimate_view(answer: Row) -> RenderableType:
             ("no new jobs from", answer["closesDate"]),
             ("duration", _range(answer["durationSeconds"], _seconds)),
             ("memory", _range(answer["memoryBytes"], _bytes)),
+            ("of which", _parts(answer.get("memoryParts"))),
             ("gpu", answer["gpu"]),
             ("examples", answer["exampleCount"]),
             ("tokens", f"{answer['trainingTokens']:,} an epoch, {answer['billableTokens']:,} in all"),
@@ -132,6 +133,15 @@ def _range(low_high: Row, shown: Callable[[float], str]) -> str:
     low, high = low_high.get("low"), low_high.get("high")
     known = [shown(value) for value in (low, high) if value is not None]
     return " to ".join(dict.fromkeys(known)) or "unknown"
+
+
+def _parts(parts: Row | None) -> str | None:
+    """The largest first; what is nothing beside the others is left out."""
+    if not parts:
+        return None
+    least = sum(parts.values()) / 100
+    shown = sorted(((size, name) for name, size in parts.items() if size >= least), reverse=True)
+    return ", ".join(f"{name} {_bytes(size)}" for size, name in shown)
 
 
 def _seconds(value: float) -> str:

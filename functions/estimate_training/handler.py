@@ -46,6 +46,10 @@ class TrainingEstimate(Response):
     cost_range_usd: Range = Field(description="A budget holds back the high end.")
     duration_seconds: Range
     memory_bytes: Range
+    memory_parts: dict[str, int] | None = Field(
+        description="The high end, before calibration: weights, adapters, gradients, optimizer, activations,"
+        " loss, allocator and runtime, in bytes; null: not known."
+    )
     gpu: str | None = Field(description="As the provider names it; null: there is none to choose.")
     price_unit: str | None = Field(
         description="million_training_tokens, second or hour; null: nothing is billed."

@@ -20,9 +20,9 @@ def tokenizer_directory(base_model: str, *, data_dir: Path, model_dirs: Sequence
     if base_model == TINY:
         return _tiny(data_dir)
     if base_model.startswith("/"):
-        return _allowed(Path(base_model), model_dirs)
-    cached = _cached(base_model)
-    if cached is None:
+        return allowed(Path(base_model), model_dirs)
+    found = cached(base_model, "tokenizer.json")
+    if found is None:
         raise InvalidRequest(
             f"The tokenizer of {base_model} is not on this server, so what it would learn cannot be shown."
             f" Have its operator download it (`hf download {base_model} tokenizer.json tokenizer_config.json"
@@ -31,7 +31,7 @@ def tokenizer_directory(base_model: str, *, data_dir: Path, model_dirs: Sequence
             code="tokenizer_unavailable",
             details={"baseModel": base_model},
         )
-    return cached
+    return found.parent
 
 
 def _tiny(data_dir: Path) -> Path:
@@ -44,10 +44,11 @@ def _tiny(data_dir: Path) -> Path:
         ) from error
 
 
-def _allowed(path: Path, model_dirs: Sequence[Path]) -> Path:
+def allowed(path: Path, model_dirs: Sequence[Path]) -> Path:
+    """The path without links. Raises InvalidRequest when it is not below one of `model_dirs`."""
     # Both resolved, so that no link and no ".." leads out.
     resolved = Path(os.path.realpath(path))
-    if not any(resolved.is_relative_to(os.path.realpath(allowed)) for allowed in model_dirs):
+    if not any(resolved.is_relative_to(os.path.realpath(root)) for root in model_dirs):
         raise InvalidRequest(
             f"{path} is not below a directory that this server may read models from. Have its operator add"
             " one to FINEFLOW_BASE_MODEL_DIRS.",
@@ -57,12 +58,13 @@ def _allowed(path: Path, model_dirs: Sequence[Path]) -> Path:
     return resolved
 
 
-def _cached(base_model: str) -> Path | None:
+def cached(base_model: str, name: str) -> Path | None:
+    """The file of a Hub model in the cache of huggingface_hub; None: it is not there."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(base_model, "tokenizer.json")
+        found = try_to_load_from_cache(base_model, name)
     except HFValidationError:
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(found) if isinstance(found, str) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from array import array
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -105,13 +106,13 @@ class _FileDraft:
 
     method: str
     lines: list[bytes] = field(default_factory=list)
-    token_count: int = 0
+    row_tokens: array[int] = field(default_factory=lambda: array("I"))
     char_count: int = 0
     pairs_of_document: dict[UUID, list[UUID]] = field(default_factory=dict)
 
     def add(self, pair: Pair) -> None:
         self.lines.append(training_line(pair, self.method))
-        self.token_count += _trained_tokens(pair, self.method)
+        self.row_tokens.append(_trained_tokens(pair, self.method))
         self.char_count += sum(map(len, _texts(pair, self.method)))
         if pair.document_id is not None:
             self.pairs_of_document.setdefault(pair.document_id, []).append(pair.id)
@@ -122,8 +123,10 @@ class _FileDraft:
             content=content,
             sha256=hashlib.sha256(content).hexdigest(),
             row_count=len(self.lines),
-            token_count=self.token_count,
+            token_count=sum(self.row_tokens),
             char_count=self.char_count,
+            row_tokens=self.row_tokens,
+            longest_row_tokens=max(self.row_tokens, default=None),
             pairs_of_document=self.pairs_of_document,
         )
 

@@ -19,6 +19,7 @@ from shared.public_only import PublicResolver, require_public
 from shared.training.config import Method
 from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
+from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import Callback, RunSpec
 
 _ADDRESS = "https://api.anthropic.com"
@@ -101,7 +102,7 @@ class AnthropicProvider:
             raise refusal("Anthropic", answer.status, body, headers=answer.headers, key=key.api_key)
         return KeyFacts(account=answer.headers.get("anthropic-organization-id"))
 
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> Estimate:
+    def estimate(self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE) -> Estimate:
         _no_fine_tuning()
 
 

@@ -24,6 +24,7 @@ from shared.keys.store import KeyProvider, OpenedKey
 from shared.training.config import Method
 from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
+from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import Callback, Progress, RunError, RunResult, RunSpec
 
 ReportedStatus = Literal["validating", "queued", "training", "completed", "failed", "cancelled"]
@@ -148,6 +149,6 @@ class TrainingProvider(Protocol):
         """The key works, and this is what it is. Starts nothing and costs nothing."""
         ...
 
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> Estimate:
+    def estimate(self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE) -> Estimate:
         """What the run will take, before it is started. Changes nothing."""
         ...

@@ -19,6 +19,7 @@ from shared.providers.wire import OneAtATime, before_create
 from shared.training import estimate
 from shared.training.config import METHODS
 from shared.training.files import TrainingFile
+from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import Callback, RunSpec
 
 if TYPE_CHECKING:
@@ -128,8 +129,10 @@ class HuggingFaceProvider:
     async def check_key(self, key: OpenedKey) -> KeyFacts:
         return words.facts(await self._call.whoami(key), self._call.namespace)
 
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> estimate.Estimate:
-        return estimate.on_gpu(spec, dataset, provider="huggingface", gpu=spec.gpu)
+    def estimate(
+        self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE
+    ) -> estimate.Estimate:
+        return estimate.on_gpu(spec, dataset, provider="huggingface", gpu=spec.gpu, known=known)
 
     def _cost_usd(self, api: HfApi, job: JobInfo) -> float | None:
         """Until now. Each minute that was begun is billed. None: it never ran, or no price can be had."""

@@ -25,6 +25,7 @@ from shared.training import estimate
 from shared.training.catalog import TINY
 from shared.training.config import METHODS
 from shared.training.files import TrainingFile
+from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import Callback, RunError, RunSpec, RunState, RunStatus
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -87,8 +88,10 @@ class LocalProvider:
     async def check_key(self, key: OpenedKey) -> KeyFacts:
         raise ProviderRejected("Training on this machine needs no key.", code="no_key_needed")
 
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> estimate.Estimate:
-        return estimate.on_this_machine(spec, dataset)
+    def estimate(
+        self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE
+    ) -> estimate.Estimate:
+        return estimate.on_this_machine(spec, dataset, known)
 
     def _run_dir(self, key: str) -> Path:
         return self._data_dir / "runs" / str(UUID(key))  # a UUID cannot climb out of the directory

@@ -36,6 +36,7 @@ from shared.providers.wire import before_create, silence, told
 from shared.training import estimate
 from shared.training.config import METHODS
 from shared.training.files import TrainingFile
+from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import Callback, RunError, RunResult, RunSpec, RunState, Ticket
 
 if TYPE_CHECKING:
@@ -177,8 +178,10 @@ class ModalProvider:
     async def check_key(self, key: OpenedKey) -> KeyFacts:
         raise ProviderRejected("Modal's token belongs to the deployment.", code="no_key_needed")
 
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> estimate.Estimate:
-        return estimate.on_gpu(spec, dataset, provider="modal", gpu=spec.gpu)
+    def estimate(
+        self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE
+    ) -> estimate.Estimate:
+        return estimate.on_gpu(spec, dataset, provider="modal", gpu=spec.gpu, known=known)
 
     async def close(self) -> None:
         """The connection is closed. The next call opens another."""

@@ -33,6 +33,7 @@ from shared.providers.wire import OneAtATime, before_create
 from shared.training import estimate, prices
 from shared.training.config import Method
 from shared.training.files import TrainingFile
+from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import Callback, RunError, RunSpec
 
 if TYPE_CHECKING:
@@ -177,7 +178,9 @@ class OpenAIProvider:
 
         return KeyFacts(account=await self._client.ask(key, account))
 
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> estimate.Estimate:
+    def estimate(
+        self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE
+    ) -> estimate.Estimate:
         return estimate.at_vendor(spec, dataset, vendor=self.name)
 
     async def close(self) -> None:

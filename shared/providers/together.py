@@ -23,6 +23,7 @@ from shared.providers.wire import OneAtATime, before_create
 from shared.training import estimate
 from shared.training.config import Method
 from shared.training.files import TrainingFile
+from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import Callback, RunSpec
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ class TogetherProvider:
         named = (getattr(owner, "organization", None), getattr(owner, "project", None))
         return KeyFacts(account=" / ".join(one.name for one in named if one is not None) or None)
 
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> estimate.Estimate:
+    def estimate(
+        self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE
+    ) -> estimate.Estimate:
         return estimate.at_vendor(spec, dataset, vendor="together")
 
 

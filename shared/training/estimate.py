@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shared.training import prices
-from shared.training.catalog import parameter_count
-from shared.training.config import ADAPTERS, Method
+from shared.training import catalog, prices
 from shared.training.files import TrainingFile
-from shared.training.gpu_run import GpuRun
+from shared.training.sizing.calibration import calibrated
+from shared.training.sizing.duration import flops_per_token
+from shared.training.sizing.gpu_run import NOTHING_MORE, GpuRun, Known
+from shared.training.sizing.gpus import Range
+from shared.training.sizing.memory import Memory, cpu_memory
+from shared.training.sizing.workload import Workload
 from shared.training.spec import RunSpec
 
-# Tokens that one core moves through one parameter a second, measured with the tiny model on 2 cores
-# (0.5-0.7 M parameters, about 6,000 tokens/s): 4 GFLOP/s at 6 FLOP a token and parameter.
-_CPU_FLOPS_LOW, _CPU_FLOPS_HIGH = 4e9, 4e10
-_START_SECONDS = (4.0, 20.0)  # importing torch and loading the model
-# float32 here: weights, gradients and two Adam moments; with adapters the weights only, with QLoRA in 4 bits.
-_TRAINED_BYTES, _FROZEN_BYTES, _QUANTISED_BYTES = 16, 4, 1
-_PROCESS_BYTES = 450_000_000  # an interpreter with torch and transformers loaded, measured
+THIS_MACHINE = "cpu"  # where a GPU would be named
+# Operations a second of the cores together: measured with the tiny model on 2 cores (0.5-0.7 M parameters,
+# about 6,000 tokens/s), and ten times that for wider models on more of them.
+_CPU_FLOPS = Range(4e9, 4e10)
+_START_SECONDS = Range(4.0, 20.0)  # importing torch and loading the model
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Estimate:
     usd_per_million_tokens: float | None = None  # None: tokens are not what is billed
     shutdown_date: str | None = None  # YYYY-MM-DD: from then on the base and its fine-tunes do not answer
     closes_date: str | None = None  # YYYY-MM-DD: from then on the provider takes no job
+    memory_parts: Memory | None = None  # of the upper end, before calibration; None: not known
+    # What the formulas alone expect of the trainer: the middle, with which its own figures are compared.
+    expected_seconds: float | None = None
+    expected_memory_bytes: int | None = None  # as its libraries count it
 
     def held_usd(self, spend_cap_usd: float | None = None) -> float | None:
         """What a budget holds back for the run: its upper end, at most its cap; None: not known."""
@@ -62,6 +67,7 @@ class Estimate:
             "costRangeUsd": {"low": self.cost_usd_low, "high": self.cost_usd_high},
             "durationSeconds": {"low": self.duration_seconds_low, "high": self.duration_seconds_high},
             "memoryBytes": {"low": self.memory_bytes_low, "high": self.memory_bytes_high},
+            "memoryParts": self.memory_parts.as_json() if self.memory_parts else None,
             "gpu": self.gpu,
             "priceUnit": self.price_unit,
             "usdPerSecond": self.usd_per_second,
@@ -74,44 +80,56 @@ class Estimate:
         }
 
 
-def on_this_machine(spec: RunSpec, dataset: TrainingFile) -> Estimate:
+def on_this_machine(spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE) -> Estimate:
     """An estimate for training here, where time is all that is spent."""
-    billable = dataset.token_count * spec.config.epochs
-    parameters = parameter_count(spec.base_model)
-    notes = ["Training on this machine costs nothing but time."]
-    duration: tuple[float, float] | None = None
-    memory: tuple[int, int] | None = None
-    if parameters is None:
-        notes.append(f"The size of {spec.base_model} is not known before it is loaded.")
-    else:
-        # 6 floating point operations a parameter and token: 2 forward, 4 backward (Kaplan et al. 2020).
-        work = 6 * parameters * billable
-        duration = (
-            _START_SECONDS[0] + work / _CPU_FLOPS_HIGH,
-            _START_SECONDS[1] + work / _CPU_FLOPS_LOW,
-        )
-        weights = parameters * _bytes_a_parameter(spec.method)
-        memory = (_PROCESS_BYTES + weights, 2 * (_PROCESS_BYTES + weights))
-    return Estimate(
+    estimate = Estimate(
         training_tokens=dataset.token_count,
-        billable_tokens=billable,
+        billable_tokens=dataset.token_count * spec.config.epochs,
         cost_usd=0.0,
         cost_usd_low=0.0,
         cost_usd_high=0.0,
-        duration_seconds_low=duration[0] if duration else None,
-        duration_seconds_high=duration[1] if duration else None,
-        memory_bytes_low=memory[0] if memory else None,
-        memory_bytes_high=memory[1] if memory else None,
+        duration_seconds_low=None,
+        duration_seconds_high=None,
+        memory_bytes_low=None,
+        memory_bytes_high=None,
         price_source="this machine",
         price_date="2026-11-20",
-        notes=notes,
+        notes=["Training on this machine costs nothing but time."],
     )
-
-
-def _bytes_a_parameter(method: Method) -> int:
-    if method not in ADAPTERS:
-        return _TRAINED_BYTES
-    return _QUANTISED_BYTES if method == "qlora" else _FROZEN_BYTES
+    shape = known.shape or catalog.shape(spec.base_model)
+    if shape is None:
+        unknown = f"The size of {spec.base_model} is not known before it is loaded."
+        return replace(estimate, notes=[*estimate.notes, unknown])
+    work, calibration = Workload.of(spec, dataset), known.calibrations(THIS_MACHINE)
+    least, most = (
+        cpu_memory(
+            shape,
+            spec.method,
+            lora_r=work.config.lora_r,
+            dropout=work.config.lora_dropout > 0,
+            tokens=tokens,
+            width=width,
+        )
+        for tokens, width in (
+            (work.tokens_at_once.low, work.width.low),
+            (work.tokens_at_once.high, work.width.high),
+        )
+    )
+    flops = flops_per_token(shape, spec.method, work.width.low, recomputes=False) * work.tokens
+    expected = Range(
+        _START_SECONDS.low + flops / _CPU_FLOPS.high, _START_SECONDS.high + flops / _CPU_FLOPS.low
+    )
+    seconds = calibrated(expected, calibration.duration)
+    return replace(
+        estimate,
+        duration_seconds_low=seconds.low,
+        duration_seconds_high=seconds.high,
+        memory_bytes_low=round(least.total),
+        memory_bytes_high=round(most.total),
+        memory_parts=most,
+        expected_seconds=expected.middle,
+        notes=[*estimate.notes, *calibration.notes("this machine")],
+    )
 
 
 def at_vendor(spec: RunSpec, dataset: TrainingFile, *, vendor: str) -> Estimate:
@@ -128,15 +146,18 @@ def at_vendor(spec: RunSpec, dataset: TrainingFile, *, vendor: str) -> Estimate:
     return replace(estimate, cost_usd=cost, cost_usd_low=cost, cost_usd_high=cost)
 
 
-def on_gpu(spec: RunSpec, dataset: TrainingFile, *, provider: str, gpu: str | None) -> Estimate:
+def on_gpu(
+    spec: RunSpec, dataset: TrainingFile, *, provider: str, gpu: str | None, known: Known = NOTHING_MORE
+) -> Estimate:
     """An estimate for our trainer on a rented GPU: its seconds x the rate, as a range.
 
     `gpu` None: one is chosen, see GpuRun.best, and named in the answer.
     """
-    run = GpuRun.of(spec, dataset)
+    run = GpuRun.of(spec, dataset, known)
     price = prices.gpu_price(provider, gpu) if gpu else run.best(prices.gpu_prices(provider))
     seconds = run.seconds(price)
     cost = run.cost_usd(price)
+    memory, expected = run.memory(price), run.trainer_seconds(price)
     estimate = _priced(spec, dataset, price, prices.vendor(provider))
     return replace(
         estimate,
@@ -146,8 +167,11 @@ def on_gpu(spec: RunSpec, dataset: TrainingFile, *, provider: str, gpu: str | No
         cost_usd_high=_two_digits(cost.high) if cost else None,
         duration_seconds_low=_two_digits(seconds.low) if seconds else None,
         duration_seconds_high=_two_digits(seconds.high) if seconds else None,
-        memory_bytes_low=round(run.memory.low) if run.memory else None,
-        memory_bytes_high=round(run.memory.high) if run.memory else None,
+        memory_bytes_low=round(memory.low) if memory else None,
+        memory_bytes_high=round(memory.high) if memory else None,
+        memory_parts=run.most,
+        expected_seconds=expected.middle if expected else None,
+        expected_memory_bytes=run.expected_memory_bytes,
         notes=[*run.notes(price, provider, gpu), *estimate.notes],
     )
 

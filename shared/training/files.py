@@ -23,6 +23,9 @@ class TrainingFile:
     row_count: int
     token_count: int  # of one epoch, counted with o200k_base: near enough for other tokenizers to estimate
     char_count: int
+    row_tokens: Sequence[int] = ()  # of each row, counted alike; empty: they were not counted apart
+    longest_row_tokens: int | None = None  # None: not known
+    has_exact_tokens: bool = False  # counted with the base model's own tokenizer and template
     validation: TrainingFile | None = None  # rows that are held out, written alike; None: none are
     # The pairs that it holds of each document; those of no document are not told.
     pairs_of_document: Mapping[UUID, Sequence[UUID]] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from devstack.up import Stack
 from shared.errors import ProviderNotEligible
 from shared.training.estimate import Estimate, at_vendor, on_gpu, on_this_machine
 from shared.training.files import TrainingFile
+from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import RunSpec
 from tests.functions.server import functions_over
 from tests.functions.world import World, make_dataset, make_world, undisturbed
@@ -30,23 +31,23 @@ class Priced(ScriptedProvider):
 
     cost_usd: float | None = 1.0
 
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> Estimate:
+    def estimate(self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE) -> Estimate:
         cost = self.cost_usd
         return replace(on_this_machine(spec, dataset), cost_usd=cost, cost_usd_low=cost, cost_usd_high=cost)
 
 
 class Rented(ScriptedProvider):
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> Estimate:
+    def estimate(self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE) -> Estimate:
         return on_gpu(spec, dataset, provider=self.name, gpu=spec.gpu)
 
 
 class Vendor(ScriptedProvider):
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> Estimate:
+    def estimate(self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE) -> Estimate:
         return at_vendor(spec, dataset, vendor=self.name)
 
 
 class Closed(ScriptedProvider):
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> Estimate:
+    def estimate(self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE) -> Estimate:
         raise ProviderNotEligible("No model of theirs can be tuned.", code="provider_has_no_fine_tuning")
 
 
@@ -193,7 +194,7 @@ async def test_an_unknown_cost_is_blocked_without_a_cap(world: World) -> None:
 async def test_a_run_on_a_gpu_keeps_the_gpu_and_the_price_it_was_estimated_with(world: World) -> None:
     options = {"provider": "modal", "baseModel": "Qwen/Qwen3-8B", "method": "lora", "spendCapUsd": 2}
     estimate = (await world.call("estimate-training", {"datasetId": world.dataset} | options)).json()
-    assert estimate["gpu"] == "L40S"
+    assert estimate["gpu"] == "L4"
     assert estimate["costRangeUsd"]["low"] < estimate["costUsd"] < estimate["costRangeUsd"]["high"]
     assert (await start(world, **options)).status_code == 202
     ((gpu, rate, cap, reserved, estimated),) = world.rows(
@@ -201,7 +202,7 @@ async def test_a_run_on_a_gpu_keeps_the_gpu_and_the_price_it_was_estimated_with(
         " where project_id = %s",
         world.project,
     )
-    assert (gpu, float(rate), cap) == ("L40S", 0.000542, 2)
+    assert (gpu, float(rate), cap) == ("L4", 0.000222, 2)
     assert float(reserved) == estimate["costRangeUsd"]["high"]
     assert float(estimated) == estimate["costUsd"]
 

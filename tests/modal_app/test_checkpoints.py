@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from modal_app.arguments import rows_at_once
 from modal_app.checkpoints import latest_whole, seal
+from shared.training.micro_batch import rows_at_once
 
 MINE, FOREIGN = "a" * 64, "b" * 64
 

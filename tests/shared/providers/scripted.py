@@ -10,6 +10,7 @@ from shared.providers.base import KeyFacts, ProviderReport
 from shared.training.config import Method
 from shared.training.estimate import Estimate, on_this_machine
 from shared.training.files import TrainingFile
+from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import Callback, RunSpec
 
 
@@ -75,5 +76,5 @@ class ScriptedProvider:
     async def check_key(self, key: OpenedKey) -> KeyFacts:
         return KeyFacts()
 
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> Estimate:
+    def estimate(self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE) -> Estimate:
         return on_this_machine(spec, dataset)

@@ -10,6 +10,7 @@ from shared.providers.alternatives import alternative, with_alternative
 from shared.training.config import Method
 from shared.training.estimate import Estimate, on_gpu
 from shared.training.files import TrainingFile
+from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import RunSpec
 from tests.shared.providers.scripted import ScriptedProvider
 from tests.shared.training.runs import rows, run
@@ -18,8 +19,8 @@ FILE = rows(100, tokens=4_306)
 
 
 class Rented(ScriptedProvider):
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> Estimate:
-        return on_gpu(spec, dataset, provider=self.name, gpu=spec.gpu)
+    def estimate(self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE) -> Estimate:
+        return on_gpu(spec, dataset, provider=self.name, gpu=spec.gpu, known=known)
 
 
 def place(name: str, *methods: Method) -> ScriptedProvider:

@@ -9,8 +9,8 @@ import pytest
 from shared.training.catalog import TINY
 from shared.training.config import METHODS, Method
 from shared.training.estimate import Estimate, at_vendor, on_gpu, on_this_machine
-from shared.training.gpus import CARDS
 from shared.training.prices import gpu_prices
+from shared.training.sizing.gpus import CARDS
 from tests.shared.training.runs import rows, run
 
 SMALL = rows(100, tokens=4_306)
@@ -102,12 +102,15 @@ def test_each_method_takes_what_its_work_is() -> None:
     for method in sorted(METHODS):
         estimate = on_gpu(run("Qwen/Qwen3-8B", method), LARGE, provider="modal", gpu="B200")
         seconds[method], memory[method] = estimate.duration_seconds_high, estimate.memory_bytes_low
-    assert seconds["lora"] == seconds["qlora"] == seconds["orpo"] < seconds["dpo"] < seconds["kto"]
-    assert memory["qlora"] < memory["lora"] <= memory["dpo"] < memory["full"] < memory["embedding"]
+    assert seconds["lora"] <= seconds["qlora"] < seconds["dpo"] < seconds["kto"]
+    assert seconds["lora"] <= seconds["orpo"] < seconds["dpo"]
+    assert memory["qlora"] < memory["lora"] < memory["full"] < memory["embedding"]
+    assert memory["dpo"] == pytest.approx(memory["lora"], rel=0.01)
     here = {
         method: on_this_machine(run("Qwen/Qwen3-8B", method), SMALL).memory_bytes_low for method in METHODS
     }
-    assert here["qlora"] < here["dpo"] == here["lora"] < here["full"] == here["embedding"]
+    assert here["qlora"] < here["lora"] < here["full"]
+    assert here["dpo"] == pytest.approx(here["lora"], rel=0.01)
 
 
 def test_full_training_holds_sixteen_bytes_a_parameter() -> None:

@@ -8,7 +8,6 @@ from decimal import Decimal
 import pytest
 from pydantic import ValidationError
 
-from shared.training.gpus import CARDS
 from shared.training.prices import (
     gpu_cost_usd,
     gpu_price,
@@ -18,6 +17,7 @@ from shared.training.prices import (
     training_cost_usd,
     vendor,
 )
+from shared.training.sizing.gpus import CARDS
 
 GOLDEN = 4_306 * 20  # tokens of one epoch x epochs
 

@@ -19,6 +19,7 @@ from shared.providers.base import KeyFacts, ProviderEvent, ProviderReport, Repor
 from shared.training.config import Method
 from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
+from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import Callback, RunError, RunResult, RunSpec, RunState
 from tests.shared.jobs.simulation.database import MemoryDatabase
 from tests.shared.jobs.simulation.faults import Process
@@ -208,7 +209,7 @@ class Client:
     async def check_key(self, key: OpenedKey) -> KeyFacts:
         return KeyFacts()
 
-    def estimate(self, spec: RunSpec, dataset: TrainingFile) -> Estimate:
+    def estimate(self, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE) -> Estimate:
         raise NotImplementedError
 
     async def _read(self, job_id: str, key: OpenedKey | None) -> None:
