@@ -15,29 +15,30 @@ def right_answers(
     libraries: ForkServerContext, data_dir: Path, questions: list[tuple[str, list[Pair]]]
 ) -> list[int]:
     """Of each model: how many of these questions it answers as expected, asked by the inference engine."""
-    found: list[int] = _elsewhere(libraries, _right_answers, data_dir, questions)
+    found: list[int] = elsewhere(libraries, _right_answers, data_dir, questions)
     return found
 
 
 def margins(libraries: ForkServerContext, models: list[Path], rows: list[Row]) -> list[float]:
     """Of each model: by how much the better answer is likelier than the worse, in nats, on average."""
-    found: list[float] = _elsewhere(libraries, _margins, models, rows)
+    found: list[float] = elsewhere(libraries, _margins, models, rows)
     return found
 
 
 def loss(libraries: ForkServerContext, model: Path, rows: list[Row]) -> float:
     """Nats a token of the last answers."""
-    found: float = _elsewhere(libraries, _loss, model, rows)
+    found: float = elsewhere(libraries, _loss, model, rows)
     return found
 
 
 def recall(libraries: ForkServerContext, model: Path, pairs: list[Pair]) -> float:
     """The share of questions whose own answer is the nearest."""
-    found: float = _elsewhere(libraries, _recall, model, pairs)
+    found: float = elsewhere(libraries, _recall, model, pairs)
     return found
 
 
-def _elsewhere(libraries: ForkServerContext, measure: Callable[..., Any], *arguments: Any) -> Any:
+def elsewhere(libraries: ForkServerContext, measure: Callable[..., Any], *arguments: Any) -> Any:
+    """What `measure` returns in a process that has the libraries."""
     here, there = libraries.Pipe(duplex=False)
     process = libraries.Process(target=_send, args=(there, measure, arguments))
     process.start()

@@ -1,0 +1,1 @@
+"""A finished model in the forms that other programs read."""
