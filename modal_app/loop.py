@@ -40,6 +40,7 @@ def run(task: Task) -> RunResult:
         trainer.evaluate()
     task.reporter.say("Saving model")
     size_bytes = learner.save()
+    task.directory.kept()
     task.reporter.say("Completed", progress_percent=100)
     return _result(task, learner, trainer, size_bytes)
 
@@ -67,7 +68,9 @@ def _callback(task: Task, learner: Learner) -> TrainerCallback:
             "validation_missing",
             "early_stopping_patience needs rows that are held out. Split the dataset, or set it to 0.",
         )
-    return training_callback(task.reporter, task.stop, task.spec.fingerprint(), patience=patience)
+    return training_callback(
+        task.reporter, task.stop, task.spec.fingerprint(), patience=patience, kept=task.directory.kept
+    )
 
 
 def _print_nothing(trainer: Trainer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +53,17 @@ class Session:
 
 
 def training_callback(
-    reporter: Reporter, stop: StopSignal, fingerprint: str, *, patience: int = 0
+    reporter: Reporter,
+    stop: StopSignal,
+    fingerprint: str,
+    *,
+    patience: int = 0,
+    kept: Callable[[], None] = lambda: None,
 ) -> TrainerCallback:
     """The callback for one call of `train`.
 
     patience: after so many looks in a row without a lower validation loss the training ends; 0: never.
+    kept: called when a checkpoint is whole.
     """
     # The class is made here because its base is known only once transformers is imported.
     from transformers import TrainerCallback
@@ -102,6 +108,7 @@ def training_callback(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
         ) -> None:
             seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", fingerprint)
+            kept()
 
         def _say(self, args: TrainingArguments, state: TrainerState) -> None:
             progress = self.session.progress(state, math.ceil(args.num_train_epochs), self.numbers)

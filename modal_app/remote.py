@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 from uuid import UUID, uuid5
@@ -48,20 +49,32 @@ _ENVIRONMENT = {
 log = logs.logger("trainer")
 
 
-def train_remote(ticket: Ticket, data_dir: Path, *, provider_job_id: str | None = None) -> dict[str, Any]:
+def train_remote(
+    ticket: Ticket,
+    data_dir: Path,
+    *,
+    provider_job_id: str | None = None,
+    kept: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """How the run ended: a RunResult as JSON values. A trainer that does not get the job says claim_lost.
 
-    `provider_job_id` is what the provider calls this run, the same after each interruption. Raises
+    `provider_job_id` is what the provider calls this run, the same after each interruption. `kept` is called
+    when something lies in the data directory that must not be lost with this machine. Raises
     KeyboardInterrupt when this process was told to go: a checkpoint is saved, and the same ticket goes
     on from it. Modal puts a call that ends so back into its queue.
     """
-    code, result = _train(ticket, data_dir, provider_job_id)
+    code, result = _train(ticket, data_dir, provider_job_id, kept)
     if code == TrainerExit.INTERRUPTED and result.error is None:
         raise KeyboardInterrupt("The trainer was told to stop; its checkpoint is saved.")
     return result.model_dump(mode="json")
 
 
-def _train(ticket: Ticket, data_dir: Path, provider_job_id: str | None) -> tuple[TrainerExit, RunResult]:
+def _train(
+    ticket: Ticket,
+    data_dir: Path,
+    provider_job_id: str | None,
+    kept: Callable[[], None] = lambda: None,
+) -> tuple[TrainerExit, RunResult]:
     callback = Callback(url=ticket.report_url, token=ticket.token)
     # A start that was sent twice has one ticket and two runs: only one of them may have the claim.
     run_id = uuid5(ticket.run_id, provider_job_id) if provider_job_id else ticket.run_id
@@ -72,7 +85,7 @@ def _train(ticket: Ticket, data_dir: Path, provider_job_id: str | None) -> tuple
         return run.not_claimed(trouble)
     run_dir = data_dir / "runs" / str(run_id)
     _fill(run_dir, work, callback)
-    code = run.train(run_dir)
+    code = run.train(run_dir, kept=kept)
     if code == TrainerExit.CLAIM_LOST:
         return run.not_claimed(ClaimLost())
     result = RunDirectory(run_dir).result()

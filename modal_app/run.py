@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,13 +35,13 @@ _EXITS = {
 }
 
 
-def train(run_dir: Path) -> TrainerExit:
+def train(run_dir: Path, *, kept: Callable[[], None] = lambda: None) -> TrainerExit:
     """Trains what the run directory says, or goes on where an earlier process stopped.
 
-    Raises nothing: every end is a status.json and an exit code. Call it from the main thread,
-    where signals can be caught.
+    `kept` is called after each checkpoint, and when the model is saved. Raises nothing: every end is a
+    status.json and an exit code. Call it from the main thread, where signals can be caught.
     """
-    directory = RunDirectory(run_dir)
+    directory = RunDirectory(run_dir, kept=kept)
     try:
         with directory.locked():
             return _train_alone(directory)

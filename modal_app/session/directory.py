@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,10 +30,14 @@ class DirectoryInUse(Exception):
 
 
 class RunDirectory:
-    """Names and reads what is in the directory; writes so that a reader never sees half a file."""
+    """Names and reads what is in the directory; writes so that a reader never sees half a file.
 
-    def __init__(self, path: Path) -> None:
+    `kept` is called when something lies there that is worth a lost machine: a checkpoint, the model.
+    """
+
+    def __init__(self, path: Path, *, kept: Callable[[], None] = lambda: None) -> None:
         self.path = path.resolve()
+        self.kept = kept
         self.cancel_file = self.path / "cancel"
         self.checkpoints = self.path / "checkpoints"
         self.adapter = self.path / "adapter"

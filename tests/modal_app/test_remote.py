@@ -13,7 +13,7 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
-from uuid import uuid4, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 from pydantic import SecretStr
@@ -47,8 +47,18 @@ def work_for(callback: Endpoint, data_dir: Path, pairs: list[Pair], **config: An
 
 def train(ticket: dict[str, str], data_dir: Path, answer: Path, provider_job_id: str) -> None:
     """As a Modal container calls it; `answer` holds what it returned."""
+
+    def kept() -> None:
+        run_dir = data_dir / "runs" / str(uuid5(UUID(ticket["run_id"]), provider_job_id))
+        whole = [path.parent.name for path in run_dir.glob("checkpoints/*/manifest.json")]
+        model = ["artifact"] if (run_dir / "artifact").exists() else []
+        with answer.with_suffix(".kept").open("a") as file:
+            file.write(f"{json.dumps(sorted(whole) + model)}\n")
+
     try:
-        result = remote.train_remote(Ticket.model_validate(ticket), data_dir, provider_job_id=provider_job_id)
+        result = remote.train_remote(
+            Ticket.model_validate(ticket), data_dir, provider_job_id=provider_job_id, kept=kept
+        )
     except KeyboardInterrupt:
         sys.exit(TrainerExit.INTERRUPTED)
     answer.write_text(json.dumps(result))
@@ -93,6 +103,18 @@ def test_a_ticket_becomes_a_model(call: Call, callback: Endpoint, data_dir: Path
     assert stat.S_IMODE((trainer.run_dir / "callback.json").stat().st_mode) == 0o600
     files = [path for path in trainer.run_dir.glob("*.json*") if path.name != "callback.json"]
     assert "canary" not in "".join(path.read_text() for path in files)
+
+
+def test_what_must_outlive_the_machine_is_kept_at_each_checkpoint_and_at_the_end(
+    call: Call, callback: Endpoint, data_dir: Path, tmp_path: Path
+) -> None:
+    assert call(work_for(callback, data_dir, LONG, epochs=1, save_steps=5)).wait() == TrainerExit.COMPLETED
+    kept = [json.loads(line) for line in (tmp_path / "fc-1.kept").read_text().splitlines()]
+    assert kept == [
+        ["checkpoint-5"],
+        ["checkpoint-10", "checkpoint-5"],
+        ["checkpoint-10", "checkpoint-5", "artifact"],
+    ]
 
 
 def test_of_two_calls_with_one_ticket_one_trains(
