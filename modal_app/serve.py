@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from modal_app.serving.chat import ChatRequest, WarmRequest
+from modal_app.serving.chat import Answers, ChatRequest, WarmRequest
 from modal_app.serving.engine import Engine
 from modal_app.settings import machine
 from shared import log as logs
@@ -38,12 +38,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Server:
-    """The routes. One worker thread does all that touches a model; the event loop never waits for it."""
+    """The routes. Worker threads do all that touches a model; the event loop never waits for it."""
 
-    def __init__(self, engine: Engine, token: SecretStr) -> None:
+    def __init__(self, engine: Answers, token: SecretStr, *, at_once: int = 1) -> None:
+        """at_once: answers that the engine works on side by side."""
         self._engine = engine
         self._token = token.get_secret_value().encode()
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._worker = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="engine")
         self._waiting = 0
 
     def app(self) -> Starlette:

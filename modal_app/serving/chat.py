@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Protocol
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.errors import NotFound
 from shared.training.spec import BaseModelId
 
 
@@ -65,3 +67,25 @@ class Completion:
                 "total_tokens": self.prompt_tokens + self.completion_tokens,
             },
         }
+
+
+class Answers(Protocol):
+    """Who answers, behind the server."""
+
+    def complete(self, request: ChatRequest) -> Completion:
+        """The model's next turn. Raises FineFlowError."""
+        ...
+
+    def warm(self, model: str | None) -> None:
+        """The model will be asked soon; None: some model will."""
+        ...
+
+
+def weights_of(model: str, data_dir: Path) -> str:
+    """A Hub id as it is; a path only inside the data directory, after following links. Raises NotFound."""
+    if not model.startswith("/"):
+        return model
+    path = Path(model).resolve()
+    if not path.is_relative_to(data_dir) or not (path / "config.json").is_file():
+        raise NotFound(f"There is no model at {model}.", code="model_not_found")
+    return str(path)

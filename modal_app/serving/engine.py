@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modal_app.base import Loaded, load
-from modal_app.serving.chat import ChatRequest, Completion
+from modal_app.serving.chat import ChatRequest, Completion, weights_of
 from modal_app.session.failures import RunFailed
 from shared.errors import InvalidRequest, NotFound
 
@@ -91,21 +91,12 @@ class Engine:
         return answer
 
     def _loaded(self, model: str) -> Loaded:
-        source = self._allowed(model)
+        source = weights_of(model, self._data_dir)
         if source not in self._models:
             self._models[source] = _load(source)
             self._make_room()
         self._models.move_to_end(source)
         return self._models[source]
-
-    def _allowed(self, model: str) -> str:
-        """A Hub id as it is; a path only inside the data directory, after following links."""
-        if not model.startswith("/"):
-            return model
-        path = Path(model).resolve()
-        if not path.is_relative_to(self._data_dir) or not (path / "config.json").is_file():
-            raise NotFound(f"There is no model at {model}.", code="model_not_found")
-        return str(path)
 
     def _make_room(self) -> None:
         while len(self._models) > 1 and (len(self._models) > MOST_MODELS or self._bytes() > MOST_BYTES):
