@@ -24,6 +24,11 @@ class MachineSettings(BaseSettings):
         validation_alias="FINEFLOW_INFERENCE_TOKEN",
         description="What callers of the inference server present.",
     )
+    serve_gpu: str = Field(
+        default="L40S",
+        validation_alias="FINEFLOW_SERVE_GPU",
+        description="On which GPU of Modal a model answers; read when the app is deployed.",
+    )
 
 
 @lru_cache(maxsize=1)

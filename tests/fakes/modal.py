@@ -3,9 +3,9 @@
 The protocol is private to Modal's SDK and was read in modal 1.6.4. Every other call is refused and recorded
 in `unimplemented`, so that an SDK which needs more is noticed.
 
-    lookup  FunctionGet            bind    FunctionBindParams, for another GPU
+    lookup  FunctionGet            bind    FunctionBindParams, for another GPU or time limit
     create  FunctionMap            poll    FunctionGetOutputs
-    cancel  FunctionCallCancel
+    cancel  FunctionCallCancel     deploy  what an app is made known by: see modal_deploy
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientBase
 
 from tests.fakes.http import Fault
+from tests.fakes.modal_deploy import Deployments, refuse_gpu
 
 TOKEN_ID, TOKEN_SECRET = "ak-fake-token", "as-canary-secret"
 GenericResult = api_pb2.GenericResult
@@ -84,8 +85,10 @@ class FakeModal:
     Functions run as threads of this process, each with the id that `modal.current_function_call_id` says.
     """
 
-    def __init__(self, functions: Functions) -> None:
+    def __init__(self, functions: Functions, *, secrets: Mapping[str, frozenset[str]] | None = None) -> None:
+        """secrets: those of the workspace, with their keys."""
         self.functions = dict(functions)
+        self.deployed = Deployments(secrets or {})
         self.runs: dict[str, Call] = {}  # the oldest first
         self.calls: Counter[str] = Counter()  # by operation, disturbed ones included
         self.requests: list[tuple[str, Message, dict[str, str]]] = []  # RPC, request, metadata
@@ -99,6 +102,7 @@ class FakeModal:
             "FunctionMap": ("create", self._create),
             "FunctionGetOutputs": ("poll", self._poll),
             "FunctionCallCancel": ("cancel", self._cancel),
+            **{name: ("deploy", answer) for name, answer in self.deployed.rpcs.items()},
         }
         self._running: set[asyncio.Task[None]] = set()  # held, or the loop may lose them
         self._loop = asyncio.new_event_loop()
@@ -189,7 +193,8 @@ class FakeModal:
         await stream.send_message(response)
 
     async def _lookup(self, request: api_pb2.FunctionGetRequest) -> Message:
-        if (request.app_name, request.object_tag) not in self.functions:
+        is_deployed = request.object_tag in self.deployed.apps.get(request.app_name, ())
+        if (request.app_name, request.object_tag) not in self.functions and not is_deployed:
             raise GRPCError(Status.NOT_FOUND, f"App {request.app_name} has no {request.object_tag}.")
         function = api_pb2.Function(function_name=request.object_tag)
         ranked = api_pb2.FunctionData.RankedFunction(rank=0, function=function)
@@ -202,6 +207,7 @@ class FakeModal:
     async def _bind(self, request: api_pb2.FunctionBindParamsRequest) -> Message:
         app, name, _ = self._bound[request.function_id]
         gpu = request.function_options.resources.gpu_config
+        refuse_gpu(gpu)
         named = gpu.gpu_type if gpu.count == 1 else f"{gpu.gpu_type}:{gpu.count}"
         return api_pb2.FunctionBindParamsResponse(
             bound_function_id=self._function_id(app, name, named), handle_metadata=_metadata(name)
@@ -213,7 +219,7 @@ class FakeModal:
         arguments, _ = deserialize(item.input.args, None)
         call = Call(f"fc-{len(self.runs) + 1:06}", app, name, gpu, arguments, len(item.input.args))
         self.runs[call.id] = call
-        function = self.functions[app, name]
+        function = self.functions.get((app, name))
         if function is not None:
             task = self._loop.create_task(self._execute(call, function))
             self._running.add(task)
