@@ -15,6 +15,7 @@ import typer
 from cli.backend.failures import explain
 from cli.commands import (
     account,
+    advice,
     chat,
     dataset_export,
     dataset_files,
@@ -51,7 +52,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (stack, demo, doctor, account, training, models, chat):
+for commands in (stack, demo, doctor, account, advice, training, models, chat):
     app.registered_commands.extend(commands.root.registered_commands)
 documents.app.registered_commands.extend(recall.app.registered_commands)
 app.add_typer(documents.app, name="docs")

@@ -9,9 +9,7 @@ import typer
 from cli.backend.client import Client, Row, open_client
 from cli.backend.lookup import Project, find, newest, not_found, project_id
 from cli.command import command
-from cli.screen.bases import bases_table
 from cli.screen.output import Result, facts, moment, short, table
-from shared.training.sizing.bases import base_memories
 
 app = typer.Typer(no_args_is_help=True, help="Models that jobs made.")
 root = typer.Typer()
@@ -65,6 +63,10 @@ async def bases(
     max_length: Annotated[int, typer.Option(min=16, max=131_072, help="Tokens a row.")] = 1024,
 ) -> Result:
     """Base models that are known, and the GPU memory that each method needs. Asks no server."""
+    # Imported here, so that `--help` need not read the catalogue.
+    from cli.screen.bases import bases_table
+    from shared.training.sizing.bases import base_memories
+
     rows = base_memories(batch_size=batch_size, max_length=max_length)
     return Result([row.as_json() for row in rows], bases_table(rows, batch_size, max_length))
 

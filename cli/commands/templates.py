@@ -63,11 +63,8 @@ async def save(
         "training_config": config,
     }
     async with open_client() as client:
-        target = await project_id(client, project)
-        rows = client.supabase.table("training_templates")
-        query = rows.update(values).eq("project_id", target).eq("name", name)
-        saved = await client.rows(query) or await client.rows(rows.insert(values | {"project_id": target}))
-    return Result(saved[0], f"Saved. Take it with `fineflow train DATASET --template {name}`.")
+        saved = await save_template(client, await project_id(client, project), values)
+    return Result(saved, f"Saved. Take it with `fineflow train DATASET --template {name}`.")
 
 
 @command(app, "delete")
@@ -81,6 +78,14 @@ async def delete(name: TemplateName, project: Project = None) -> Result:
         if not deleted:
             raise CliError("Only editors of the project delete templates.", exit_code=ExitCode.FORBIDDEN)
     return Result(deleted[0], f"Deleted {name}.")
+
+
+async def save_template(client: Client, project: str, values: Row) -> Row:
+    """The template of the project with this name, new or in place of the one before."""
+    rows = client.supabase.table("training_templates")
+    query = rows.update(values).eq("project_id", project).eq("name", values["name"])
+    saved = await client.rows(query) or await client.rows(rows.insert(values | {"project_id": project}))
+    return saved[0]
 
 
 async def _templates(client: Client, project: str) -> list[Row]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from functions.context import Context
+from functions.estimate_training.advice import AdviceGiven, advice_for, advised, as_given
 from functions.estimate_training.budget import BudgetStanding, budget_of
 from functions.estimate_training.plan import TrainingOptions, plan
 from functions.estimate_training.template import with_template
@@ -15,12 +16,22 @@ from functions.messages import Response
 from shared.datasets.xray import Totals
 from shared.errors import InvalidRequest
 from shared.providers.registry import choose
+from shared.training.advising.model import Advice, Goal
 from shared.training.config import SUPERVISED, Method, TrainingConfig
 from shared.training.lifetime import ending
 
 
 class EstimateTraining(TrainingOptions):
     dataset_id: UUID
+    advise: bool = Field(
+        default=False,
+        description="Choose for these rows what the request leaves open, and say why. Starts nothing.",
+    )
+    goal: Goal = Field(default="answers", description="With advise: search trains an embedding model.")
+    budget_usd: float | None = Field(default=None, gt=0, le=1e6, description="With advise: what it may cost.")
+    deadline_seconds: int | None = Field(
+        default=None, ge=60, le=604_800, description="With advise: when it must have ended. null: six hours."
+    )
     timeout_seconds: int = Field(default=21_600, ge=60, le=604_800, description="As of start-training.")
 
 
@@ -63,6 +74,7 @@ class TrainingEstimate(Response):
     )
     closes_date: str | None = Field(description="From then on the provider takes no job.")
     budget: BudgetStanding
+    advice: AdviceGiven | None = Field(description="Of the run that is estimated here; null: not asked for.")
     notes: list[str]
 
 
@@ -70,6 +82,9 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
     """Cost, duration and memory, with where each price comes from, and how the budget stands."""
     dataset = await context.visible("training_datasets", request.dataset_id, what="dataset")
     request = await with_template(request, dataset["project_id"], context)
+    advice = await _advice(request, context) if request.advise else None
+    if advice is not None:
+        request = request.model_copy(update=advised(request, advice))
     provider = choose(context.services.providers, request.provider, request.method)
     file = await context.services.jobs.build_training_file(request.dataset_id, request.method)
     if file.row_count == 0:
@@ -96,7 +111,19 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
         example_count=file.row_count,
         trained_tokens=seen.trained_tokens if seen else None,
         budget=await budget_of(context.user_db, dataset["project_id"], held_usd),
+        advice=as_given(advice, context.services) if advice else None,
         **facts,
+    )
+
+
+async def _advice(request: EstimateTraining, context: Context) -> Advice:
+    return await advice_for(
+        request,
+        request.dataset_id,
+        context,
+        goal=request.goal,
+        budget_usd=request.budget_usd,
+        deadline_seconds=request.deadline_seconds,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -10,8 +9,8 @@ from uuid import UUID, uuid4
 from pydantic import Field
 
 from functions.context import Context
+from functions.estimate_training.known import KnownRuns
 from functions.messages import Request
-from shared.datasets.base_shape import base_shape
 from shared.datasets.dataset_xray import fresh_totals
 from shared.datasets.xray import Totals
 from shared.errors import InvalidRequest, ProviderNotEligible
@@ -21,7 +20,6 @@ from shared.training.catalog import TINY, misplaced, resolve, unfit
 from shared.training.config import SUPERVISED, Method, TrainingConfig
 from shared.training.estimate import Estimate, at_vendor
 from shared.training.files import TrainingFile
-from shared.training.sizing.gpu_run import Known
 from shared.training.spec import BaseModelId, RunSpec
 
 _OWN_ADDRESS = "the service at your baseUrl"
@@ -80,9 +78,10 @@ async def plan(
         return Plan(spec, at_vendor(spec, file, vendor=_OWN_ADDRESS), _OWN_ADDRESS)
     seen = await _seen(dataset_id, file, spec, provider, context)
     counted = _counted(file, seen) if seen and seen.tokens else file
-    known = await known_of(options.base_model, context)
+    known = await KnownRuns.load(options.base_model, context)
     try:
-        return Plan(spec, provider.estimate(spec, counted, known), provider.name, seen)
+        of_such_runs = known.of(provider.name, spec.base_model, spec.method)
+        return Plan(spec, provider.estimate(spec, counted, of_such_runs), provider.name, seen)
     except ProviderNotEligible as error:
         offer = alternative(context.services.providers, spec, file)
         raise ProviderNotEligible(
@@ -110,12 +109,6 @@ def spec_to_estimate(options: TrainingOptions, file: TrainingFile, provider: Tra
         validation=validation,
         gpu=options.gpu,
     )
-
-
-async def known_of(base_model: str, context: Context) -> Known:
-    """What an estimate may know of a run beyond its specification."""
-    dirs = context.settings.base_model_dirs
-    return Known(shape=await asyncio.to_thread(base_shape, base_model, model_dirs=dirs))
 
 
 def _counted(file: TrainingFile, seen: Totals) -> TrainingFile:

@@ -147,6 +147,14 @@ async def test_from_a_document_to_an_answer(fineflow: Shell, tmp_path: Path) -> 
     estimate = (await fineflow("estimate", "harbour", "--epochs", "2", "--json")).document
     assert (estimate["costUsd"], estimate["trainingConfig"]["epochs"]) == (0, 2)
     assert estimate["trainedTokens"] == looked.document["xray"]["trainedTokens"]
+    limits = ("--base-model", "fineflow/tiny", "--deadline", "30m", "--save", "advised")
+    advised = await fineflow("advise", "harbour", *limits)
+    assert "Nothing was started" in advised.out
+    assert "fineflow train harbour --template advised --provider local" in advised.out
+    kept = (await fineflow("templates", "show", "advised", "--json")).document
+    assert (kept["method"], kept["base_model"]) == ("full", "fineflow/tiny")
+    assert kept["training_config"]["epochs"] > 3
+    assert (await fineflow("advise", "harbour", "--deadline", "soon")).code == 2
     job = (await fineflow("train", "harbour", "--epochs", "2", "--follow", "--json")).document
     assert (job["status"], job["progress_percent"]) == ("completed", 100)
     shown = (await fineflow("jobs", "show", job["id"][:8], "--json")).document

@@ -8,6 +8,7 @@ from typing import Any
 from shared.training.catalog import CATALOG, TINY, BaseModel
 from shared.training.config import Method, TrainingConfig
 from shared.training.micro_batch import rows_at_once
+from shared.training.shapes import ModelShape
 from shared.training.sizing.gpus import CARDS
 from shared.training.sizing.memory import Memory, gpu_memory
 
@@ -37,6 +38,12 @@ class BaseMemory:
         needed = self.memory[method].total
         fitting = [name for name, card in CARDS.items() if card.has_bfloat16 and needed <= card.memory_bytes]
         return min(fitting, key=lambda name: CARDS[name].memory_bytes, default=None)
+
+
+def fixed_memory(shape: ModelShape, method: Method) -> float:
+    """Bytes that lie there before a token passes: weights, and what the optimiser keeps of them."""
+    memory = gpu_memory(shape, method, lora_r=TrainingConfig().lora_r, dropout=False, tokens=1, width=1)
+    return memory.weights + memory.adapters + memory.gradients + memory.optimizer
 
 
 def base_memories(*, batch_size: int = 8, max_length: int = 1024) -> list[BaseMemory]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from shared.training.catalog import resolve
+from shared.training.catalog import TINY, resolve
 from shared.training.config import METHODS, SUPERVISED, Method, TrainingConfig
 from shared.training.files import TrainingFile
 from shared.training.micro_batch import MICRO_BATCH_TOKENS, rows_at_once
@@ -16,8 +16,8 @@ from shared.training.spec import RunSpec
 _TEXTS_A_ROW: dict[Method, int] = dict.fromkeys(METHODS, 1) | {"dpo": 2, "orpo": 2, "embedding": 2}
 _LEAST_AT_ONCE: dict[Method, int] = dict.fromkeys(METHODS, 1) | {"kto": 2}
 # Rows are counted with o200k_base and without a chat template. Smaller vocabularies need up to a third more
-# tokens; a template adds some around each message.
-_OTHER_TOKENIZER, _TEMPLATE_TOKENS = 1.35, 24
+# tokens; a template adds some around each message. The tiny base has two thousand words only.
+_OTHER_TOKENIZER, _TINY_TOKENIZER, _TEMPLATE_TOKENS = 1.35, 3.0, 24
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Workload:
         assert config.batch_size
         rows = max(1, file.row_count)
         mean = max(1, file.token_count / rows)
-        longest = _longest_row(file, mean, method, config)
+        longest = _longest_row(file, mean, spec, config)
         ends = [_at_once(method, config, mean, end) for end in (longest.low, longest.high)]
         steps = math.ceil(rows / config.batch_size) * config.epochs
         uneven = min(longest.low / mean, 2.0)  # what padding can cost, were no row near the longest
@@ -61,16 +61,22 @@ class Workload:
         return self.passes > self.steps
 
 
-def _longest_row(file: TrainingFile, mean: float, method: Method, config: TrainingConfig) -> Range:
+def own_tokens(base_model: str, counted: int) -> int:
+    """The most tokens that a row may have for the base model itself, of which so many were counted."""
+    times = _TINY_TOKENIZER if base_model == TINY else _OTHER_TOKENIZER
+    return math.ceil(counted * times + _TEMPLATE_TOKENS)
+
+
+def _longest_row(file: TrainingFile, mean: float, spec: RunSpec, config: TrainingConfig) -> Range:
     """Tokens of the longest row that is trained: what is known of it, and what it may be at most."""
     assert config.max_length
-    limit = config.max_length * _TEXTS_A_ROW[method]
+    limit = config.max_length * _TEXTS_A_ROW[spec.method]
     if file.longest_row_tokens is None:
         return Range(min(mean, limit), limit)
     low = min(file.longest_row_tokens, limit)
     if file.has_exact_tokens:
         return Range(low, low)
-    return Range(low, min(limit, low * _OTHER_TOKENIZER + _TEMPLATE_TOKENS))
+    return Range(low, min(limit, own_tokens(spec.base_model, low)))
 
 
 def _at_once(method: Method, config: TrainingConfig, mean: float, longest: float) -> tuple[int, float]:
