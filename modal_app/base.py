@@ -77,10 +77,15 @@ def load(base_model: str, revision: str | None, *, dtype: torch.dtype, quantised
             _keep_trainable(model)
         if missing := sorted(found["missing_keys"]):  # transformers would make them up
             raise ValueError(f"its files have no {missing[0]}")
+    return Loaded(model, tokenizer, has_own_template=completed(tokenizer))
+
+
+def completed(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """The tokenizer has a chat template and a padding token; whether the template was its own."""
     has_own_template = bool(tokenizer.chat_template)
     tokenizer.chat_template = tokenizer.chat_template or PLAIN_TEMPLATE
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    return Loaded(model, tokenizer, has_own_template)
+    return has_own_template
 
 
 def source_of(base_model: str, revision: str | None) -> tuple[str, dict[str, Any]]:

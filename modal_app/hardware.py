@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared.training.config import ADAPTERS, Method
+from shared.training.config import ADAPTERS, Engine, Method
 
 if TYPE_CHECKING:
     import torch
@@ -54,14 +54,15 @@ def gpu_memory_bytes() -> int | None:
     return int(torch.cuda.max_memory_reserved()) if torch.cuda.is_available() else None
 
 
-def describe(method: Method) -> dict[str, Any]:
+def describe(method: Method, engine: Engine) -> dict[str, Any]:
     """For the recipe of a model: what would be needed to repeat it."""
     import torch
 
     kind = device()
+    libraries = {*_LIBRARIES, *_LIBRARIES_OF.get(method, ()), engine}
     return {
         "device": torch.cuda.get_device_name(0) if kind == "cuda" else kind,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "libraries": {name: version(name) for name in (*_LIBRARIES, *_LIBRARIES_OF.get(method, ()))},
+        "libraries": {name: version(name) for name in sorted(libraries)},
     }

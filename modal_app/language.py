@@ -25,15 +25,9 @@ class LanguageLearner:
 
     def __init__(self, task: Task) -> None:
         """The model is loaded and the rows are token ids. Raises RunFailed and Stopped."""
-        spec = task.spec
         task.reporter.say("Loading model")
         self._task = task
-        self._base: Loaded = load(
-            spec.base_model,
-            spec.base_revision,
-            dtype=hardware.weights_dtype(spec.method),
-            quantised=spec.method == "qlora",
-        )
+        self._base: Loaded = self._load()
         task.stop.check()
         task.reporter.say("Preparing data")
         if not self._base.has_own_template:
@@ -70,8 +64,7 @@ class LanguageLearner:
 
     def trainer(self, callbacks: Sequence[TrainerCallback]) -> Trainer:
         """The trainer of the method."""
-        build = preference.build_trainer if self._task.spec.method in PREFERENCE else sft.build_trainer
-        self._trainer = build(self._task, self._base, self._data, self._held_out, callbacks)
+        self._trainer = self._build(callbacks)
         return self._trainer
 
     def save(self) -> int:
@@ -92,6 +85,19 @@ class LanguageLearner:
     @property
     def _limit_tokens(self) -> int:
         return limit_tokens(self._task.spec.config.max_length, self._base.context_length_tokens)
+
+    def _load(self) -> Loaded:
+        spec = self._task.spec
+        return load(
+            spec.base_model,
+            spec.base_revision,
+            dtype=hardware.weights_dtype(spec.method),
+            quantised=spec.method == "qlora",
+        )
+
+    def _build(self, callbacks: Sequence[TrainerCallback]) -> Trainer:
+        build = preference.build_trainer if self._task.spec.method in PREFERENCE else sft.build_trainer
+        return build(self._task, self._base, self._data, self._held_out, callbacks)
 
     def _rows(self, file: Path, name: str) -> TrainingRows:
         """The rows of a file as token ids; the history of the job names those that are left out."""

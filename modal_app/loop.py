@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modal_app import hardware
 from modal_app.checkpoints import latest_whole
-from modal_app.embeddings import EmbeddingLearner
-from modal_app.language import LanguageLearner
+from modal_app.engines.choice import learner_of, require_engine
 from modal_app.progress import training_callback
 from modal_app.session.failures import RunFailed
 from modal_app.task import Learner, Task
@@ -24,9 +23,10 @@ if TYPE_CHECKING:
 def run(task: Task) -> RunResult:
     """The completed run. Raises Stopped with a checkpoint saved, and RunFailed."""
     spec = task.spec
+    require_engine(spec.config.engine)
     _import_libraries(spec.method)
     task.stop.check()
-    learner: Learner = EmbeddingLearner(task) if spec.method == "embedding" else LanguageLearner(task)
+    learner = learner_of(task)
     task.stop.check()
     checkpoint = latest_whole(task.directory.checkpoints, spec.fingerprint())
     trainer = learner.trainer([_callback(task, learner)])
@@ -118,7 +118,7 @@ def _result(task: Task, learner: Learner, trainer: Trainer, size_bytes: int) -> 
         trained_tokens=int(state.num_input_tokens_seen),
         metrics=metrics,
         recipe={
-            **hardware.describe(spec.method),
+            **hardware.describe(spec.method, spec.config.engine),
             "base_model": spec.base_model,
             "base_revision": spec.base_revision,
             "method": spec.method,

@@ -18,6 +18,7 @@ from shared.providers.alternatives import alternative, with_alternative
 from shared.providers.base import TrainingProvider
 from shared.training.catalog import TINY, misplaced, resolve, unfit
 from shared.training.config import SUPERVISED, Method, TrainingConfig
+from shared.training.engines import unsuited
 from shared.training.estimate import Estimate, at_vendor
 from shared.training.files import TrainingFile
 from shared.training.spec import BaseModelId, RunSpec
@@ -68,11 +69,12 @@ async def plan(
     """The plan of these options for the calling user. Tokens are those that the X-ray of validate-dataset
     found for the base model where there is one of this very file, else as the file counts them.
 
-    Raises InvalidRequest for a base model of somebody else's, and ProviderNotEligible, with an open model
-    as the alternative, for a provider that trains nothing.
+    Raises InvalidRequest for a base model of somebody else's and for an engine that cannot do it there, and
+    ProviderNotEligible, with an open model as the alternative, for a provider that trains nothing.
     """
     own_address = provider.name == "openai" and await _has_own_address(context)
     _require_fitting_base(options, own_address=own_address)
+    _require_engine(options)
     spec = spec_to_estimate(options, file, provider)
     if own_address:
         return Plan(spec, at_vendor(spec, file, vendor=_OWN_ADDRESS), _OWN_ADDRESS)
@@ -135,6 +137,16 @@ async def _seen(
 async def _has_own_address(context: Context) -> bool:
     keys = await context.services.keys.status(context.user_id)
     return any(row["provider"] == "openai" and row["base_url"] for row in keys)
+
+
+def _require_engine(options: TrainingOptions) -> None:
+    reason = unsuited(options.training_config, options.method, options.provider)
+    if reason is not None:
+        raise InvalidRequest(
+            reason,
+            code="engine_not_available",
+            details={"engine": options.training_config.engine, "provider": options.provider},
+        )
 
 
 def _require_fitting_base(options: TrainingOptions, *, own_address: bool) -> None:

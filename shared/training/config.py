@@ -20,6 +20,9 @@ SUPERVISED: frozenset[Method] = frozenset({"full", "lora", "qlora"})
 PREFERENCE: frozenset[Method] = frozenset({"dpo", "orpo", "kto"})
 ADAPTERS: frozenset[Method] = PREFERENCE | {"lora", "qlora"}  # methods that train adapters only
 
+# trl: TRL itself. unsloth, axolotl: their own kernels and images; what each can do stands in `engines`.
+Engine = Literal["trl", "unsloth", "axolotl"]
+
 LrScheduler = Literal[
     "linear",
     "cosine",
@@ -45,6 +48,10 @@ class TrainingConfig(Record):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)  # clients send camelCase
 
+    engine: Engine = Field(
+        default="trl",
+        description="What trains. Rows, mask, reports and checkpoints are the same with each.",
+    )
     epochs: int = Field(
         default=3, ge=1, le=50, description="Times over the rows. 3 is usual; more for few rows."
     )

@@ -1,4 +1,5 @@
-"""start-training with a provider that needs a key: the optional `apiKey` goes the way of manage-api-keys."""
+"""start-training with a provider that needs a key, whose optional `apiKey` goes the way of manage-api-keys;
+and with an engine that cannot do it."""
 
 from collections.abc import AsyncIterator
 from uuid import UUID
@@ -26,7 +27,10 @@ async def world(stack: Stack) -> AsyncIterator[World]:
             async with own_functions(made, available=available) as here:
                 yield here
             # The stack does not know this provider.
-            made.rows("update public.training_jobs set status = 'cancelled' where provider = 'needs-key'")
+            made.rows(
+                "update public.training_jobs set status = 'cancelled'"
+                " where provider = 'needs-key' and status <> 'cancelled'"
+            )
 
 
 async def test_without_a_key_nothing_starts(world: World) -> None:
@@ -48,3 +52,15 @@ async def test_a_key_given_with_the_call_is_sealed_and_kept(world: World) -> Non
     assert KEY not in row[1]
     job = str(world.rows("select to_jsonb(j) from training_jobs j where dataset_id = %s", world.dataset))
     assert KEY not in job
+
+
+async def test_an_engine_that_is_not_there_is_refused_before_anything_is_paid(world: World) -> None:
+    dataset = await world.new_dataset(pairs=12)
+    asked = {"datasetId": dataset, "provider": "needs-key", "trainingConfig": {"engine": "unsloth"}}
+    for function in ("estimate-training", "start-training"):
+        answer = await world.call(function, asked)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (422, "engine_not_available"), answer.text
+        assert "Take provider 'modal'" in error["message"]
+        assert error["details"] == {"engine": "unsloth", "provider": "needs-key"}
+    assert world.rows("select count(*) from training_jobs where dataset_id = %s", dataset) == [(0,)]
