@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 _CALLS = ("FunctionGet", "FunctionBindParams", "FunctionMap", "FunctionPutInputs", "FunctionGetOutputs",
           "FunctionCallCancel")  # fmt: skip
 
+_LONGEST_SECONDS = 86_400  # the most that Modal gives to one attempt
 _ENDS: dict[RunState, ReportedStatus] = {
     RunState.COMPLETED: "completed",
     RunState.FAILED: "failed",
@@ -61,7 +62,8 @@ _FAILURES: dict[str, tuple[str, str]] = {
     "GENERIC_STATUS_FAILURE": ("trainer_crashed", "The trainer ended with an error: {reason}"),
     "GENERIC_STATUS_TIMEOUT": (
         "modal_timeout",
-        "Modal stopped the trainer at the time limit of its function. Deploy it with a longer one.",
+        "Modal stopped the trainer at the time limit of the job, or after 24 hours. Raise timeoutSeconds, or"
+        " train less.",
     ),
     "GENERIC_STATUS_INIT_FAILURE": (
         "modal_container_failed",
@@ -82,7 +84,10 @@ _FAILURES: dict[str, tuple[str, str]] = {
 
 
 class ModalProvider:
-    """Calls the function `function_name` of the deployed app `app_name`; its calls' ids are the runs."""
+    """Calls the function `function_name` of the deployed app `app_name`; its calls' ids are the runs.
+
+    An engine other than trl has a function of its own: `train_unsloth` beside `train`.
+    """
 
     name = "modal"
     key = None  # the token is the deployment's, not a user's
@@ -126,8 +131,10 @@ class ModalProvider:
             attempt=spec.attempt,
             run_id=spec.run_id,
         )
+        engine = spec.config.engine
+        function_name = self._function_name if engine == "trl" else f"{self._function_name}_{engine}"
         not_deployed = ProviderRejected(
-            f"Modal has no function {self._function_name} in the app {self._app_name}. "
+            f"Modal has no function {function_name} in the app {self._app_name}. "
             "Deploy the training app first.",
             code="modal_app_not_deployed",
         )
@@ -135,10 +142,12 @@ class ModalProvider:
             async with self._asking(not_deployed) as client:
                 # Looked up each time: what was deployed meanwhile has another id.
                 function = _Function.from_name(
-                    self._app_name, self._function_name, environment_name=self._environment, client=client
+                    self._app_name, function_name, environment_name=self._environment, client=client
                 )
-                if spec.gpu:
-                    function = function.with_options(gpu=spec.gpu)
+                gpu = spec.gpu or self.estimate(spec, dataset).gpu
+                seconds = min(spec.timeout_seconds or _LONGEST_SECONDS, _LONGEST_SECONDS)
+                # Whatever becomes of us, Modal ends and bills no attempt after the time limit of the job.
+                function = function.with_options(gpu=gpu, timeout=seconds)
                 await function.hydrate()
         async with self._asking(not_deployed):
             call = await function.spawn(ticket.for_wire())

@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -51,6 +51,15 @@ _STATUSES = {
 }
 
 
+class Bound(NamedTuple):
+    """A function with what its caller chose; None: as it was deployed."""
+
+    app: str
+    function: str
+    gpu: str | None = None
+    timeout_seconds: int | None = None
+
+
 @dataclass
 class Call:
     """One call of a function, as Modal keeps it."""
@@ -59,6 +68,7 @@ class Call:
     app: str
     function: str
     gpu: str | None  # None: that of the deployed function
+    timeout_seconds: int | None  # likewise
     arguments: tuple[Any, ...]
     input_bytes: int
     result: GenericResult | None = None
@@ -95,7 +105,7 @@ class FakeModal:
         self.unimplemented: list[str] = []
         self.url = ""
         self._faults: dict[str, list[Fault]] = {}
-        self._bound: dict[str, tuple[str, str, str | None]] = {}  # function id -> app, function, gpu
+        self._bound: dict[str, Bound] = {}  # by function id
         self._rpcs: dict[str, tuple[str, Callable[[Any], Awaitable[Message]]]] = {
             "FunctionGet": ("lookup", self._lookup),
             "FunctionBindParams": ("bind", self._bind),
@@ -199,27 +209,32 @@ class FakeModal:
         function = api_pb2.Function(function_name=request.object_tag)
         ranked = api_pb2.FunctionData.RankedFunction(rank=0, function=function)
         return api_pb2.FunctionGetResponse(
-            function_id=self._function_id(request.app_name, request.object_tag, None),
+            function_id=self._function_id(Bound(request.app_name, request.object_tag)),
             function=api_pb2.FunctionData(function_name=request.object_tag, ranked_functions=[ranked]),
             handle_metadata=_metadata(request.object_tag),
         )
 
     async def _bind(self, request: api_pb2.FunctionBindParamsRequest) -> Message:
-        app, name, _ = self._bound[request.function_id]
-        gpu = request.function_options.resources.gpu_config
+        plain = self._bound[request.function_id]
+        options = request.function_options
+        gpu = options.resources.gpu_config
         refuse_gpu(gpu)
         named = gpu.gpu_type if gpu.count == 1 else f"{gpu.gpu_type}:{gpu.count}"
+        bound = plain._replace(
+            gpu=named if gpu.gpu_type else None,
+            timeout_seconds=options.timeout_secs if options.HasField("timeout_secs") else None,
+        )
         return api_pb2.FunctionBindParamsResponse(
-            bound_function_id=self._function_id(app, name, named), handle_metadata=_metadata(name)
+            bound_function_id=self._function_id(bound), handle_metadata=_metadata(plain.function)
         )
 
     async def _create(self, request: api_pb2.FunctionMapRequest) -> Message:
-        app, name, gpu = self._bound[request.function_id]
+        bound = self._bound[request.function_id]
         (item,) = request.pipelined_inputs
         arguments, _ = deserialize(item.input.args, None)
-        call = Call(f"fc-{len(self.runs) + 1:06}", app, name, gpu, arguments, len(item.input.args))
+        call = Call(f"fc-{len(self.runs) + 1:06}", *bound, arguments, len(item.input.args))
         self.runs[call.id] = call
-        function = self.functions.get((app, name))
+        function = self.functions.get((bound.app, bound.function))
         if function is not None:
             task = self._loop.create_task(self._execute(call, function))
             self._running.add(task)
@@ -264,12 +279,12 @@ class FakeModal:
             raise GRPCError(Status.NOT_FOUND, f"Function call {ref} not found.")
         return self.runs[ref]
 
-    def _function_id(self, app: str, name: str, gpu: str | None) -> str:
+    def _function_id(self, wanted: Bound) -> str:
         for known, bound in self._bound.items():
-            if bound == (app, name, gpu):
+            if bound == wanted:
                 return known
         new = f"fu-{len(self._bound) + 1:06}"
-        self._bound[new] = (app, name, gpu)
+        self._bound[new] = wanted
         return new
 
 

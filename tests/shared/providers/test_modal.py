@@ -30,6 +30,7 @@ from shared.errors import (
 from shared.providers import modal as provider_module
 from shared.providers.base import ProviderReport
 from shared.providers.modal import ModalProvider
+from shared.training.config import Engine, TrainingConfig
 from shared.training.spec import RunError, RunResult, RunSpec, RunState, Ticket
 from tests.fakes.http import Fault
 from tests.fakes.modal import TOKEN_ID, TOKEN_SECRET, FakeModal, GenericResult
@@ -129,10 +130,34 @@ async def test_modal_is_told_a_ticket_and_nothing_else(provider: ModalProvider, 
     assert fake.calls == {"lookup": 1, "bind": 1, "create": 1}
 
 
-async def test_without_a_gpu_it_is_that_of_the_deployed_function(
+async def test_a_run_that_names_no_gpu_gets_the_one_of_its_estimate(
     provider: ModalProvider, fake: FakeModal
 ) -> None:
-    assert fake.runs[await start(provider)].gpu is None
+    small, large = run_spec("fineflow/tiny"), run_spec("Qwen/Qwen3-8B", method="full")
+    chosen = [fake.runs[await start(provider, spec)].gpu for spec in (small, large)]
+    assert chosen == [provider.estimate(spec, CHAT_FILE).gpu for spec in (small, large)]
+    assert chosen[0] == "L4"
+    assert chosen[1] in ("H200", "B200")
+
+
+@pytest.mark.parametrize(("job", "call"), [(3_600, 3_600), (604_800, 86_400), (None, 86_400)])
+async def test_modal_itself_ends_a_run_at_the_time_limit_of_its_job(
+    provider: ModalProvider, fake: FakeModal, job: int | None, call: int
+) -> None:
+    spec = run_spec("fineflow/tiny").model_copy(update={"timeout_seconds": job})
+    assert fake.runs[await start(provider, spec)].timeout_seconds == call
+
+
+@pytest.mark.parametrize(
+    ("engine", "function"),
+    [("trl", "train"), ("unsloth", "train_unsloth"), ("axolotl", "train_axolotl")],
+)
+async def test_each_engine_has_a_function_of_its_own(engine: Engine, function: str) -> None:
+    spec = run_spec("Qwen/Qwen3-4B", config=TrainingConfig(engine=engine))
+    with FakeModal({("fineflow", function): None}) as fake:
+        provider = provider_for(fake.url)
+        assert fake.runs[await start(provider, spec)].function == function
+        await provider.close()
 
 
 async def test_a_gpu_that_cannot_be_is_refused(provider: ModalProvider, fake: FakeModal) -> None:
