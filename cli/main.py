@@ -29,6 +29,7 @@ from cli.commands import (
     models,
     prompts,
     recall,
+    recipes,
     splits,
     stack,
     templates,
@@ -67,6 +68,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(templates.app, name="templates")
+models.app.registered_commands.extend(recipes.app.registered_commands)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(prompts.app, name="prompts")

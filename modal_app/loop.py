@@ -14,6 +14,7 @@ from modal_app.progress import training_callback
 from modal_app.session.failures import RunFailed
 from modal_app.task import Learner, Task
 from shared.training.config import Method
+from shared.training.recipe import Recipe
 from shared.training.spec import RunResult, RunState
 
 if TYPE_CHECKING:
@@ -117,14 +118,15 @@ def _result(task: Task, learner: Learner, trainer: Trainer, size_bytes: int) -> 
         training_loss=losses[-1],
         trained_tokens=int(state.num_input_tokens_seen),
         metrics=metrics,
-        recipe={
+        recipe=Recipe(
             **hardware.describe(spec.method, spec.config.engine),
-            "base_model": spec.base_model,
-            "base_revision": spec.base_revision,
-            "method": spec.method,
-            "config": spec.config.model_dump(mode="json"),
-            "dataset_sha256": spec.dataset.sha256,
-            "validation_sha256": spec.validation and spec.validation.sha256,
-            "spec_fingerprint": spec.fingerprint(),
-        },
+            base_model=spec.base_model,
+            base_revision=spec.base_revision,
+            method=spec.method,
+            config=spec.config,
+            dataset_sha256=spec.dataset.sha256,
+            validation_sha256=spec.validation.sha256 if spec.validation else None,
+            template_fingerprint=learner.template_fingerprint(),
+            spec_fingerprint=spec.fingerprint(),
+        ).model_dump(mode="json"),
     )

@@ -12,6 +12,7 @@ from cli.backend.lookup import Project
 from cli.command import command
 from cli.commands.datasets import DatasetName, find_dataset
 from cli.commands.jobs import follow_job
+from cli.commands.recipes import RecipeFile, library_differences, recipe_in, repeating
 from cli.exits import CliError, ExitCode
 from cli.screen.jobs import estimate_view, job_facts, job_result
 from cli.screen.output import Result, notes
@@ -94,14 +95,23 @@ async def train(
         str | None, typer.Option(help="The same key starts the same job only once.")
     ] = None,
     timeout_seconds: Annotated[int | None, typer.Option(min=60, help="Default: six hours.")] = None,
+    recipe: RecipeFile = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show a live bar until it ends.")] = False,
     project: Project = None,
 ) -> Result:
     """Start a training job. Exit code 1 when a followed job does not complete."""
     config = training_config(epochs, batch_size, learning_rate, settings)
+    repeated = None if recipe is None else recipe_in(recipe)
+    if repeated and (config or base_model or method or template):
+        hint = "Leave out --base-model, --method, --template and all settings, or --recipe."
+        raise CliError("A recipe says how to train.", hint=hint, exit_code=ExitCode.USAGE)
     async with open_client() as client:
         row = await find_dataset(client, dataset, project)
         request = training_options(row["id"], provider, base_model, method, config, template)
+        if repeated:
+            request |= repeating(repeated)
+            for difference in library_differences(repeated) if provider == "local" else ():
+                notes().print(f"Not as in the recipe: {difference}.", style="yellow", markup=False)
         request |= _given(
             gpu=gpu,
             spendCapUsd=spend_cap,

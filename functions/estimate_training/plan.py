@@ -31,6 +31,11 @@ class TrainingOptions(Request):
 
     provider: str = Field(default="local", max_length=40)
     base_model: BaseModelId = TINY
+    base_revision: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{40}$",
+        description="Commit of a Hub model, where our trainer runs; null: its newest.",
+    )
     method: Method = "full"
     training_config: TrainingConfig = TrainingConfig()
     template: str | None = Field(
@@ -72,6 +77,11 @@ async def plan(
     Raises InvalidRequest for a base model of somebody else's and for an engine that cannot do it there, and
     ProviderNotEligible, with an open model as the alternative, for a provider that trains nothing.
     """
+    if options.base_revision is not None and not provider.runs_our_trainer:
+        raise InvalidRequest(
+            f"{provider.name} chooses the revision of a base model itself. Leave baseRevision out.",
+            code="base_revision_misplaced",
+        )
     own_address = provider.name == "openai" and await _has_own_address(context)
     _require_fitting_base(options, own_address=own_address)
     _require_engine(options)
@@ -105,6 +115,7 @@ def spec_to_estimate(options: TrainingOptions, file: TrainingFile, provider: Tra
         attempt=1,
         run_id=uuid4(),
         base_model=options.base_model,
+        base_revision=options.base_revision,
         method=options.method,
         config=config,
         dataset=dataset,

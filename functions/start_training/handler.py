@@ -19,7 +19,12 @@ from functions.estimate_training.template import with_template
 from functions.manage_api_keys.handler import check_and_set
 from functions.messages import Response
 from functions.start_training.learning import require_something_to_learn
-from functions.start_training.refusals import not_created, require_room_under_cap, require_time_left
+from functions.start_training.refusals import (
+    not_created,
+    require_room_under_cap,
+    require_same_rows,
+    require_time_left,
+)
 from shared.datasets.checker import FEW_ROWS
 from shared.db import Row
 from shared.errors import InvalidRequest
@@ -28,6 +33,7 @@ from shared.providers.registry import choose
 from shared.training.config import Method
 from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
+from shared.training.recipe import Sha256
 from shared.training.spec import RunSpec
 
 
@@ -39,6 +45,10 @@ class StartTraining(TrainingOptions):
     model_name: str | None = Field(default=None, min_length=1, max_length=120)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
     timeout_seconds: int = Field(default=21_600, ge=60, le=604_800)
+    dataset_sha256: Sha256 | None = Field(
+        default=None, description="Of a recipe: nothing starts on other rows. null: on any."
+    )
+    validation_sha256: Sha256 | None = Field(default=None, description="The same of the rows held out.")
     api_key: SecretStr | None = Field(
         default=None, description="Stored as manage-api-keys set would, for the address of the key before."
     )
@@ -72,6 +82,8 @@ async def handle(request: StartTraining, context: Context) -> JobStarted:
     provider = choose(context.services.providers, request.provider, request.method)
     assert request.dataset_id is not None  # as before
     file = await _training_file(context, request.dataset_id, request.method)
+    if request.dataset_sha256 is not None:
+        require_same_rows(file, request.dataset_sha256, request.validation_sha256)
     spec, estimate, seller, seen = await plan(request, request.dataset_id, file, provider, context)
     if provider.runs_our_trainer:
         await require_something_to_learn(context.services, spec, file, seen)
@@ -105,6 +117,8 @@ def _row(request: StartTraining, dataset: Row, spec: RunSpec, user_id: UUID) -> 
         "spend_cap_usd": request.spend_cap_usd,
         "timeout_seconds": request.timeout_seconds,
     }
+    if request.base_revision is not None:  # else requests from before it hash as they did
+        asked["base_revision"] = request.base_revision
     fingerprint = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     return asked | {
         "user_id": str(user_id),

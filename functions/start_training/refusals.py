@@ -44,6 +44,22 @@ def require_room_under_cap(estimate: Estimate, spend_cap_usd: float | None) -> N
     )
 
 
+def require_same_rows(file: TrainingFile, dataset_sha256: str, validation_sha256: str | None) -> None:
+    """Raises Conflict when the rows are not those of the recipe; None: it held none out."""
+    held_out = file.validation.sha256 if file.validation else None
+    for part, wanted, found in (
+        ("training", dataset_sha256, file.sha256),
+        ("validation", validation_sha256, held_out),
+    ):
+        if wanted != found:
+            raise Conflict(
+                f"The {part} rows of this dataset are not those of the recipe: their sha256 is {found}, the"
+                f" recipe says {wanted}. Take the dataset as it was then, or train without the recipe.",
+                code="dataset_changed",
+                details={"part": part, "wantedSha256": wanted, "foundSha256": found},
+            )
+
+
 def not_created(outcome: str, answer: Row) -> CallerError:
     """What is told when create_training_job made no row."""
     if outcome == "dataset_not_ready":

@@ -23,6 +23,7 @@ class Job:
     version: int
     provider: str
     base_model: str
+    base_revision: str | None
     method: str
     model_name: str
     gpu: str | None

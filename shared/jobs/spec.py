@@ -18,6 +18,7 @@ def run_spec(job: Job, file: TrainingFile, run_id: UUID) -> RunSpec:
         attempt=job.attempt,
         run_id=run_id,
         base_model=job.base_model,
+        base_revision=job.base_revision,
         method=job.method,
         config=TrainingConfig.model_validate(job.training_config),
         dataset=dataset,
