@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +44,7 @@ class LocalHarness:
         self.provider = LocalProvider(data_dir)
         self.unknown_ref = str(uuid4())
         self._runs = data_dir / "runs"
+        self._line = data_dir / "line"
 
     def spec(self) -> RunSpec:
         return run_spec(TINY, config=resolve(TrainingConfig(), TINY, "full"))
@@ -55,13 +57,16 @@ class LocalHarness:
         raise NotImplementedError("a run directory has the name of its job: there cannot be two")
 
     def set_status(self, ref: str, word: str) -> None:
-        """The trainer is stopped when it must have ended, and what it would have written is written."""
+        """The trainer has its turn, or is stopped when it must have ended; then what it would have written
+        is written."""
         state = RunState(word)
         error = RunError(code="cuda_oom", message="Out of memory.") if word == "failed" else None
         ended = word in ("completed", "failed", "cancelled")
         result = RunResult(state=state, error=error, artifact_path="/models/x") if ended else None
         if ended:
             self._kill(ref)
+        else:
+            self._give_turn(ref)
         (self._runs / ref / "status.json").write_text(RunStatus(state=state, result=result).model_dump_json())
 
     def status_of(self, ref: str) -> str:
@@ -79,6 +84,16 @@ class LocalHarness:
     def close(self) -> None:
         for ref in self.runs():
             self._kill(ref)
+
+    def _give_turn(self, ref: str) -> None:
+        """Nobody is before it any more: one run at a time is trained here."""
+        for other in self.runs():
+            if other != ref:
+                self._kill(other)
+        until = time.monotonic() + 15
+        while list(self._line.glob(f"*-{ref}")):
+            assert time.monotonic() < until, "its turn never came"
+            time.sleep(0.02)
 
     def _kill(self, ref: str) -> None:
         process = json.loads((self._runs / str(UUID(ref)) / "process.json").read_text())

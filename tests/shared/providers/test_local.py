@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from pydantic import SecretStr
 
 from shared.errors import ProviderRunNotFound
 from shared.providers.local import LocalProvider
+from shared.providers.local_line import device_names
 from shared.training.catalog import TINY, resolve
 from shared.training.config import TrainingConfig
 from shared.training.files import TrainingFile
-from shared.training.spec import Callback, DatasetFile, RunSpec
+from shared.training.spec import Callback, DatasetFile, Progress, RunSpec
 
 CONTENT = b'{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
 FILE = TrainingFile(CONTENT, hashlib.sha256(CONTENT).hexdigest(), row_count=1, token_count=2, char_count=2)
@@ -100,6 +101,7 @@ async def test_a_killed_trainer_is_started_again_and_given_up_in_the_end(
     for start in (1, 2, 3):
         process = process_of(tmp_path, ref)
         assert process["starts"] == start
+        await until(lambda: has_its_turn(tmp_path, ref))
         os.killpg(process["pid"], signal.SIGKILL)
         psutil.wait_procs([psutil.Process(process["pid"])] if psutil.pid_exists(process["pid"]) else [], 5)
         report = await provider.poll(ref)
@@ -131,3 +133,123 @@ async def test_a_run_that_is_gone_is_not_failed(provider: LocalProvider) -> None
 async def test_a_reference_cannot_leave_the_directory(provider: LocalProvider, ref: str) -> None:
     with pytest.raises(ValueError, match="UUID"):
         await provider.poll(ref)
+
+
+# The line
+
+
+def has_its_turn(tmp_path: Path, ref: str) -> bool:
+    return not list((tmp_path / "line").glob(f"*-{ref}"))
+
+
+def trains(tmp_path: Path, ref: str) -> bool:
+    """Its process is a trainer now, and no longer one that waits."""
+    return "modal_app.run" in psutil.Process(process_of(tmp_path, ref)["pid"]).cmdline()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(15):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def kill(tmp_path: Path, ref: str) -> None:
+    pid = process_of(tmp_path, ref)["pid"]
+    process = psutil.Process(pid)
+    os.killpg(pid, signal.SIGKILL)
+    psutil.wait_procs([process], 5)
+
+
+async def step_of(provider: LocalProvider, ref: str) -> str | None:
+    report = await provider.poll(ref)
+    assert report.status == "queued"
+    assert report.current_step == (report.progress.current_step if report.progress else report.current_step)
+    return report.current_step
+
+
+async def test_one_run_trains_and_the_others_wait_in_the_order_of_their_start(
+    provider: LocalProvider, tmp_path: Path
+) -> None:
+    first, second, third = [await started(provider) for _ in range(3)]
+    await until(lambda: trains(tmp_path, first))
+    assert await step_of(provider, second) == "Waiting for 1 job before it"
+    assert await step_of(provider, third) == "Waiting for 2 jobs before it"
+    assert (await provider.poll(third)).progress == Progress(
+        progress_percent=0, current_step="Waiting for 2 jobs before it"
+    )
+    kill(tmp_path, first)  # and nobody looks: the next one begins all the same
+    await until(lambda: trains(tmp_path, second))
+    assert await step_of(provider, third) == "Waiting for 1 job before it"
+    assert not trains(tmp_path, third)
+
+
+async def test_what_was_killed_goes_before_those_that_wait(provider: LocalProvider, tmp_path: Path) -> None:
+    first, second, third = [await started(provider) for _ in range(3)]
+    await until(lambda: trains(tmp_path, first))
+    kill(tmp_path, first)
+    await until(lambda: trains(tmp_path, second))
+    assert await step_of(provider, first) == (
+        "The trainer was stopped from outside; going on from its last checkpoint"
+    )
+    assert await step_of(provider, first) == "Waiting for 1 job before it"
+    assert await step_of(provider, third) == "Waiting for 2 jobs before it"
+    kill(tmp_path, second)
+    await until(lambda: trains(tmp_path, first))
+    assert not trains(tmp_path, third)
+
+
+async def test_a_run_that_waits_is_cancelled_at_once(provider: LocalProvider, tmp_path: Path) -> None:
+    first, second, third = [await started(provider) for _ in range(3)]
+    await until(lambda: trains(tmp_path, first))
+    await provider.cancel(second)
+    async with asyncio.timeout(5):
+        while (await provider.poll(second)).status != "cancelled":
+            await asyncio.sleep(0.02)
+    assert await step_of(provider, third) == "Waiting for 1 job before it"
+    assert has_its_turn(tmp_path, second)  # it left the line
+    assert trains(tmp_path, first)
+
+
+async def test_the_line_outlives_everybody_who_waits_in_it(provider: LocalProvider, tmp_path: Path) -> None:
+    """As when the machine is turned off: no process is left, and another server looks at the directories."""
+    refs = [await started(provider) for _ in range(3)]
+    await until(lambda: trains(tmp_path, refs[0]))
+    for ref in reversed(refs):
+        kill(tmp_path, ref)
+    later = LocalProvider(tmp_path)
+    for ref in refs:
+        await later.poll(ref)
+    await until(lambda: trains(tmp_path, refs[0]))
+    steps = [await step_of(later, ref) for ref in refs[1:]]
+    assert steps == ["Waiting for 1 job before it", "Waiting for 2 jobs before it"]
+    starts = [process_of(tmp_path, ref)["starts"] for ref in refs]
+    assert starts == [2, 1, 1]  # who never had a turn has not failed yet
+
+
+async def test_each_gpu_trains_a_run(
+    provider: LocalProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-8f2a/1")
+    refs = [await started(provider) for _ in range(3)]
+    await until(lambda: all(trains(tmp_path, ref) for ref in refs[:2]))
+    seen = [psutil.Process(process_of(tmp_path, ref)["pid"]).environ() for ref in refs[:2]]
+    assert sorted(environment["CUDA_VISIBLE_DEVICES"] for environment in seen) == ["4", "GPU-8f2a/1"]
+    assert await step_of(provider, refs[2]) == "Waiting for 2 jobs before it"
+
+
+async def test_who_waits_needs_little(provider: LocalProvider, tmp_path: Path) -> None:
+    first, second = [await started(provider) for _ in range(2)]
+    await until(lambda: trains(tmp_path, first))
+    memory = psutil.Process(process_of(tmp_path, second)["pid"]).memory_full_info()
+    print(f"a run that waits takes {memory.uss / 1e6:.1f} MB of its own")
+    assert memory.uss < 16e6
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices"), [("", ["this"]), ("-1", ["this"]), ("0", ["0"]), ("1, 3", ["1", "3"])]
+)
+def test_devices_are_those_that_may_be_used(
+    visible: str, devices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device_names() == devices
