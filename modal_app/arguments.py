@@ -56,6 +56,7 @@ def loop_arguments(task: Task, *, rows_at_once: int, example_count: int, held_ou
             "metric_for_best_model": "eval_loss",
             "greater_is_better": False,
             "save_steps": config.eval_steps,  # the best weights must be among those that were saved
+            "save_total_limit": 3,  # the best one as well
         }
     return arguments
 

@@ -29,7 +29,7 @@ def run(task: Task) -> RunResult:
     task.stop.check()
     learner = learner_of(task)
     task.stop.check()
-    checkpoint = latest_whole(task.directory.checkpoints, spec.fingerprint())
+    checkpoint = _checkpoint(task)
     trainer = learner.trainer([_callback(task, learner)])
     _print_nothing(trainer)
     task.stop.check()
@@ -79,6 +79,19 @@ def _print_nothing(trainer: Trainer) -> None:
 
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
+
+
+def _checkpoint(task: Task) -> Path | None:
+    """What to go on from; the history of the job names what could not be."""
+    checkpoint, damaged = latest_whole(task.directory.checkpoints, task.spec.fingerprint())
+    for step, file in damaged:
+        task.reporter.event(
+            f"The checkpoint of step {step} is damaged and was passed over: {file} is not as it was saved.",
+            level="warning",
+            step=step,
+            file=file,
+        )
+    return checkpoint
 
 
 def _announce(learner: Learner, checkpoint: Path | None, task: Task) -> None:

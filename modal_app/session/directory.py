@@ -80,7 +80,7 @@ class RunDirectory:
         """The training file, proven to be the one that the spec names. Raises RunFailed."""
         path = self.path / Path(expected.name).name
         try:
-            found = _sha256(path)
+            found = sha256_of(path)
         except FileNotFoundError as error:
             raise RunFailed("dataset_missing", f"The run directory holds no {expected.name}.") from error
         if found != expected.sha256:
@@ -134,7 +134,8 @@ class RunDirectory:
         return result if completed else None
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of the bytes of the file, in hex. Needs no memory to speak of."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_READ_BYTES):
