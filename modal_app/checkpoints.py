@@ -75,7 +75,7 @@ def latest_whole(checkpoints: Path, fingerprint: str) -> Found:
         if not _is_sealed_for(path, fingerprint):
             continue
         best = _best(path)  # needed at the end, so it is as much a part of what is gone on from
-        changed = _first_change(path) or (best and _first_change(best))
+        changed = _first_change(path) or (_first_change(best) if best else None)
         if changed is None:
             newest = path
             break

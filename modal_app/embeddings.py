@@ -62,6 +62,24 @@ class EmbeddingLearner:
         return len(self._too_long)
 
     @property
+    def rows_at_once(self) -> int:
+        batch_size, most = self._task.spec.config.batch_size, self._task.most_rows_at_once
+        assert batch_size
+        return min(batch_size, max(1, MICRO_BATCH_TOKENS // self._longest_tokens), most or batch_size)
+
+    @property
+    def fewer_rows_at_once(self) -> int | None:
+        return self.rows_at_once // 2 or None
+
+    @property
+    def longest_row_tokens(self) -> int:
+        return self._longest_tokens
+
+    @property
+    def model_bytes(self) -> int:
+        return hardware.weights_bytes(self._model)
+
+    @property
     def total_steps(self) -> int:
         return total_steps(self._task.spec, self.example_count)
 
@@ -87,12 +105,11 @@ class EmbeddingLearner:
             example_count=self.example_count,
             held_out=self.looks_at_held_out_rows,
         )
-        at_once = max(1, MICRO_BATCH_TOKENS // self._longest_tokens)
         loss = (
             MultipleNegativesRankingLoss(self._model)
-            if batch_size <= at_once
+            if batch_size == self.rows_at_once
             else CachedMultipleNegativesRankingLoss(
-                self._model, mini_batch_size=at_once
+                self._model, mini_batch_size=self.rows_at_once
             )  # the same gradients
         )
         trainer: Trainer = _trainer_class()(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import resource
+import sys
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from shared.training.config import ADAPTERS, Engine, Method
 
@@ -17,6 +20,13 @@ _LIBRARIES_OF: dict[Method, tuple[str, ...]] = {
     "qlora": ("bitsandbytes",),
     "embedding": ("sentence-transformers",),
 }
+
+
+class Memory(NamedTuple):
+    """Of the GPU if there is one, else of this machine. None: not known."""
+
+    peak_bytes: int | None
+    total_bytes: int | None
 
 
 def device() -> Device:
@@ -52,6 +62,26 @@ def gpu_memory_bytes() -> int | None:
     import torch
 
     return int(torch.cuda.max_memory_reserved()) if torch.cuda.is_available() else None
+
+
+def memory() -> Memory:
+    """What the process has held at most, and what it could hold: for what went wrong, not for every step."""
+    import torch
+
+    kind = device()
+    if kind == "cuda":
+        return Memory(gpu_memory_bytes(), int(torch.cuda.get_device_properties(0).total_memory))
+    if kind == "mps":
+        return Memory(None, int(torch.mps.recommended_max_memory()))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return Memory(peak, total if allowed == resource.RLIM_INFINITY else min(total, allowed))
+
+
+def weights_bytes(model: torch.nn.Module) -> int:
+    """Of all parameters, as they are held."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
 def describe(method: Method, engine: Engine) -> dict[str, Any]:

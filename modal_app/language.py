@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from modal_app import artifact, hardware, preference, sft
-from modal_app.arguments import total_steps
+from modal_app.arguments import LEAST_ROWS_AT_ONCE, total_steps
 from modal_app.base import Loaded, load, template_fingerprint
 from modal_app.data import TrainingRows, tokenised_file
 from modal_app.session.failures import RunFailed
 from modal_app.task import Task
 from shared.datasets.loss_mask import limit_tokens
 from shared.training.config import PREFERENCE
+from shared.training.micro_batch import fewer_rows_at_once, rows_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,27 @@ class LanguageLearner:
         return len(self._data.too_long)
 
     @property
+    def rows_at_once(self) -> int:
+        return rows_at_once(
+            self._batch_size,
+            self.longest_row_tokens,
+            least=self._least_rows,
+            most=self._task.most_rows_at_once,
+        )
+
+    @property
+    def fewer_rows_at_once(self) -> int | None:
+        return fewer_rows_at_once(self._batch_size, self.rows_at_once, least=self._least_rows)
+
+    @property
+    def longest_row_tokens(self) -> int:
+        return self._data.longest_tokens
+
+    @property
+    def model_bytes(self) -> int:
+        return hardware.weights_bytes(self._base.model)
+
+    @property
     def total_steps(self) -> int:
         return total_steps(self._task.spec, self.example_count)
 
@@ -83,6 +105,15 @@ class LanguageLearner:
         return preference.metrics(self._trainer.state.log_history)
 
     @property
+    def _batch_size(self) -> int:
+        assert self._task.spec.config.batch_size
+        return self._task.spec.config.batch_size
+
+    @property
+    def _least_rows(self) -> int:
+        return LEAST_ROWS_AT_ONCE.get(self._task.spec.method, 1)
+
+    @property
     def _limit_tokens(self) -> int:
         return limit_tokens(self._task.spec.config.max_length, self._base.context_length_tokens)
 
@@ -97,7 +128,9 @@ class LanguageLearner:
 
     def _build(self, callbacks: Sequence[TrainerCallback]) -> Trainer:
         build = preference.build_trainer if self._task.spec.method in PREFERENCE else sft.build_trainer
-        return build(self._task, self._base, self._data, self._held_out, callbacks)
+        return build(
+            self._task, self._base, self._data, self._held_out, callbacks, rows_at_once=self.rows_at_once
+        )
 
     def _rows(self, file: Path, name: str) -> TrainingRows:
         """The rows of a file as token ids; the history of the job names those that are left out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ from modal_app import hardware
 from modal_app.checkpoints import latest_whole
 from modal_app.engines.choice import learner_of, require_engine
 from modal_app.progress import training_callback
-from modal_app.session.failures import RunFailed
+from modal_app.session.failures import RunFailed, is_out_of_memory
+from modal_app.shortage import Shortage, give_back
 from modal_app.task import Learner, Task
+from shared import log as logs
 from shared.training.config import Method
 from shared.training.recipe import Recipe
 from shared.training.spec import RunResult, RunState
@@ -20,15 +23,51 @@ from shared.training.spec import RunResult, RunState
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
 
+log = logs.logger("trainer")
+
 
 def run(task: Task) -> RunResult:
-    """The completed run. Raises Stopped with a checkpoint saved, and RunFailed."""
-    spec = task.spec
-    require_engine(spec.config.engine)
-    _import_libraries(spec.method)
+    """The completed run. Raises Stopped with a checkpoint saved, and RunFailed.
+
+    What runs out of memory is tried once more, from its last checkpoint, with at most half as many rows at
+    once. Batches stay as they are, so the model learns the same.
+    """
+    require_engine(task.spec.config.engine)
+    _import_libraries(task.spec.method)
     task.stop.check()
-    learner = learner_of(task)
-    task.stop.check()
+    outcome = _attempt(task)
+    if isinstance(outcome, RunResult):
+        return outcome
+    if outcome.fewer_rows_at_once is None:
+        raise outcome.failed()
+    give_back()
+    task.reporter.event(
+        f"{outcome.told()}. Trying again with {outcome.fewer_rows_at_once} rows at once.",
+        level="warning",
+        **outcome.numbers(),
+    )
+    again = _attempt(replace(task, most_rows_at_once=outcome.fewer_rows_at_once))
+    if isinstance(again, RunResult):
+        return again.model_copy(update={"metrics": again.metrics | {"out_of_memory": outcome.numbers()}})
+    raise again.failed()
+
+
+def _attempt(task: Task) -> RunResult | Shortage:
+    """A Shortage when the memory did not suffice; everything that the attempt held may be freed then."""
+    learner: Learner | None = None
+    try:
+        learner = learner_of(task)
+        task.stop.check()
+        return _train(task, learner)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        log.warning("out_of_memory", error=str(error)[:500])
+        # Returned and not raised: an error on its way holds the frames of the failed step, and its tensors.
+        return Shortage.of(learner)
+
+
+def _train(task: Task, learner: Learner) -> RunResult:
     checkpoint = _checkpoint(task)
     trainer = learner.trainer([_callback(task, learner)])
     _print_nothing(trainer)
@@ -141,5 +180,6 @@ def _result(task: Task, learner: Learner, trainer: Trainer, size_bytes: int) -> 
             validation_sha256=spec.validation.sha256 if spec.validation else None,
             template_fingerprint=learner.template_fingerprint(),
             spec_fingerprint=spec.fingerprint(),
+            rows_at_once=learner.rows_at_once,
         ).model_dump(mode="json"),
     )

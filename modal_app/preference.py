@@ -13,21 +13,19 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from modal_app import hardware
-from modal_app.arguments import loop_arguments
+from modal_app.arguments import LEAST_ROWS_AT_ONCE, loop_arguments
 from modal_app.base import Loaded
 from modal_app.data import TrainingRows
 from modal_app.lora import adapters
 from modal_app.session.failures import RunFailed
 from modal_app.task import Task
 from shared.datasets.loss_mask import IGNORED
-from shared.training.micro_batch import rows_at_once
 
 if TYPE_CHECKING:
     import torch
     from transformers import Trainer, TrainerCallback
     from trl.trainer.dpo_trainer import DPOTrainer
 
-_LEAST_KTO_ROWS = 2  # at once: TRL asks for it
 _LARGEST_MEAN_LOGP = -1e-6  # the odds of a certainty are infinite
 
 
@@ -37,6 +35,8 @@ def build_trainer(
     data: TrainingRows,
     held_out: TrainingRows | None,
     callbacks: Sequence[TrainerCallback],
+    *,
+    rows_at_once: int,
 ) -> Trainer:
     """A trainer ready to `train()`. Raises RunFailed when the rows hold nothing to compare."""
     from datasets import Dataset
@@ -48,9 +48,7 @@ def build_trainer(
         _require_both_labels(data, spec.config.batch_size)
     arguments = loop_arguments(
         task,
-        rows_at_once=rows_at_once(
-            spec.config.batch_size, data.longest_tokens, least=_LEAST_KTO_ROWS if by_label else 1
-        ),
+        rows_at_once=rows_at_once,
         example_count=len(data.rows),
         held_out=held_out is not None,
     )
@@ -102,7 +100,7 @@ def _require_both_labels(data: TrainingRows, batch_size: int) -> None:
             "All answers have the same label. KTO needs good ones and bad ones: label more of them, or use"
             " another method.",
         )
-    if batch_size < _LEAST_KTO_ROWS:
+    if batch_size < LEAST_ROWS_AT_ONCE["kto"]:
         raise RunFailed("batch_too_small", "KTO compares rows of a batch: take a batch_size of 2 or more.")
 
 

@@ -14,7 +14,6 @@ from modal_app.packing import Packer, isolates, real_tokens
 from modal_app.task import Task
 from shared.datasets.loss_mask import IGNORED
 from shared.training.config import ADAPTERS
-from shared.training.micro_batch import rows_at_once
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +30,8 @@ def build_trainer(
     data: TrainingRows,
     held_out: TrainingRows | None,
     callbacks: Sequence[TrainerCallback],
+    *,
+    rows_at_once: int,
 ) -> SFTTrainer:
     """A trainer ready to `train()`."""
     import torch
@@ -38,10 +39,9 @@ def build_trainer(
     from trl.trainer.sft_config import SFTConfig
 
     spec, on_cuda = task.spec, hardware.device() == "cuda"
-    assert spec.config.batch_size
     arguments = loop_arguments(
         task,
-        rows_at_once=rows_at_once(spec.config.batch_size, data.longest_tokens),
+        rows_at_once=rows_at_once,
         example_count=len(data.rows),
         held_out=held_out is not None,
     )

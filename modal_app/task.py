@@ -29,6 +29,7 @@ class Task:
     directory: RunDirectory
     reporter: Reporter
     stop: StopSignal
+    most_rows_at_once: int | None = None  # where more ran out of memory; None: as many as usually fit
 
     def warn_of_rows(self, numbers: list[int], what: str) -> None:
         """The history of the job names these rows, `what` being "rows are ..."; nothing is said of none."""
@@ -54,6 +55,26 @@ class Learner(Protocol):
     @property
     def too_long_count(self) -> int:
         """Rows that were left out for their length."""
+        ...
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that pass through the model together; several such make a batch."""
+        ...
+
+    @property
+    def fewer_rows_at_once(self) -> int | None:
+        """At most half as many, of which batches can be made as well; None: fewer are impossible."""
+        ...
+
+    @property
+    def longest_row_tokens(self) -> int:
+        """Of what passes through the model for one row."""
+        ...
+
+    @property
+    def model_bytes(self) -> int:
+        """Of the weights as they are held."""
         ...
 
     @property

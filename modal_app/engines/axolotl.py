@@ -135,7 +135,7 @@ class AxolotlLearner(LanguageLearner):
         assert batch_size
         return loop_arguments(
             self._task,
-            rows_at_once=rows_at_once(batch_size, longest_tokens),
+            rows_at_once=rows_at_once(batch_size, longest_tokens, most=self._task.most_rows_at_once),
             example_count=rows,
             held_out=self._task.validation is not None,
         )

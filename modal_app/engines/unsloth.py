@@ -12,7 +12,6 @@ from modal_app.arguments import loop_arguments
 from modal_app.base import Loaded, completed, refusing, source_of
 from modal_app.language import LanguageLearner
 from shared.training.config import ADAPTERS
-from shared.training.micro_batch import rows_at_once
 from shared.training.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class UnslothLearner(LanguageLearner):
         assert config.batch_size
         arguments = loop_arguments(
             self._task,
-            rows_at_once=rows_at_once(config.batch_size, self._data.longest_tokens),
+            rows_at_once=self.rows_at_once,
             example_count=len(self._data.rows),
             held_out=held_out is not None,
         )

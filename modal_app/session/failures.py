@@ -7,6 +7,16 @@ import errno
 from shared.errors import FineFlowError
 from shared.training.spec import RunError
 
+OUT_OF_MEMORY = "out_of_memory"
+# What says the same as a plain RuntimeError: torch's allocators, the C++ library, and cuBLAS.
+_NO_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "std::bad_alloc",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
 
 class RunFailed(FineFlowError):
     """The run cannot succeed as it stands. Always carries a code of its own."""
@@ -19,9 +29,9 @@ def explain(error: Exception) -> RunError:
     """The code and sentence that the user sees. The traceback belongs in the log, not here."""
     if isinstance(error, FineFlowError):
         return RunError(code=error.code, message=error.message)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return RunError(
-            code="out_of_memory",
+            code=OUT_OF_MEMORY,
             message="The model and a batch do not fit in memory. "
             "Lower batch_size or max_length, use method lora, or take a smaller base model.",
         )
@@ -37,9 +47,16 @@ def explain(error: Exception) -> RunError:
     return RunError(code="trainer_error", message=f"Training stopped unexpectedly: {_first_line(error)}")
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """torch's error is recognised by name: torch may not be imported yet when an error is explained."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the error says that memory could not be had, of a GPU or of this machine.
+
+    torch's own is recognised by name: torch may not be imported yet when an error is explained.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _NO_MEMORY)
 
 
 def _first_line(error: Exception) -> str:
