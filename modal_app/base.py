@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HUB_TIMEOUT_SECONDS = 5.0
+# An adapter of the Hub would be loaded on a base model that it names, and nobody has checked that name.
+_NO_ADAPTERS = {"local_files_only": True}
 _GENERATION_MARK = re.compile(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}")
 
 
@@ -70,7 +72,13 @@ def load(base_model: str, revision: str | None, *, dtype: torch.dtype, quantised
     with refusing(base_model, "a causal language model"):
         tokenizer = AutoTokenizer.from_pretrained(source, **safe)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **placed, **safe
+            source,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            adapter_kwargs=_NO_ADAPTERS,
+            **placed,
+            **safe,
         )
         model, found = loaded
         if quantised:
@@ -95,7 +103,7 @@ def source_of(base_model: str, revision: str | None) -> tuple[str, dict[str, Any
         raise RunFailed("base_model_unavailable", f"{source} holds no model: there is no config.json in it.")
     if not source.startswith("/") and Path(source).exists():  # transformers would prefer it to the Hub
         raise RunFailed("base_model_unavailable", f"{source} is a path here; give it as an absolute path.")
-    offline = not needs_network(base_model) or not _hub_is_reachable()
+    offline = not needs_network(base_model) or not hub_is_reachable()
     return source, {"revision": revision, "trust_remote_code": False, "local_files_only": offline}
 
 
@@ -136,7 +144,7 @@ def _in_four_bits(compute_dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": quantisation, "device_map": {"": hardware.device()}}
 
 
-def _hub_is_reachable() -> bool:
+def hub_is_reachable() -> bool:
     """Asked first: huggingface_hub tries an unreachable Hub for most of a minute, though it has a cache."""
     from huggingface_hub.constants import ENDPOINT
 

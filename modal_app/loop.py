@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from modal_app import hardware
 from modal_app.checkpoints import latest_whole
 from modal_app.engines.choice import learner_of, require_engine
+from modal_app.pinned import pinned
 from modal_app.progress import training_callback
 from modal_app.session.failures import RunFailed, is_out_of_memory
 from modal_app.shortage import Shortage, give_back
@@ -35,6 +37,7 @@ def run(task: Task) -> RunResult:
     require_engine(task.spec.config.engine)
     _import_libraries(task.spec.method)
     task.stop.check()
+    task = pinned(task)
     outcome = _attempt(task)
     if isinstance(outcome, RunResult):
         return outcome
@@ -58,6 +61,9 @@ def _attempt(task: Task) -> RunResult | Shortage:
     try:
         learner = learner_of(task)
         task.stop.check()
+        # All is loaded. peft would ask the Hub about the base model at each checkpoint, to see whether its
+        # vocabulary was changed, and wait for it when it does not answer; nothing here changes one.
+        os.environ["HF_HUB_OFFLINE"] = "1"
         return _train(task, learner)
     except Exception as error:
         if not is_out_of_memory(error):
@@ -174,6 +180,7 @@ def _result(task: Task, learner: Learner, trainer: Trainer, size_bytes: int) -> 
             **hardware.describe(spec.method, spec.config.engine),
             base_model=spec.base_model,
             base_revision=spec.base_revision,
+            base_sha256=task.base_sha256,
             method=spec.method,
             config=spec.config,
             dataset_sha256=spec.dataset.sha256,

@@ -29,6 +29,7 @@ class Task:
     directory: RunDirectory
     reporter: Reporter
     stop: StopSignal
+    base_sha256: str | None = None  # of a base model that lies on this machine
     most_rows_at_once: int | None = None  # where more ran out of memory; None: as many as usually fit
 
     def warn_of_rows(self, numbers: list[int], what: str) -> None:

@@ -3,6 +3,7 @@
 spec.json  train.jsonl  callback.json        written by whoever starts the run
 run.lock   cancel                            held while a trainer lives; appears when it shall cancel
 status.json  events.jsonl                    the latest state; every report ever made
+base_commit                                  what the name of the base model meant when the run began
 checkpoints/  adapter/  artifact/            while it trains; the LoRA weights; the servable model
 """
 
@@ -43,6 +44,7 @@ class RunDirectory:
         self.adapter = self.path / "adapter"
         self.artifact = self.path / "artifact"
         self._status = self.path / "status.json"
+        self._base_commit = self.path / "base_commit"
         self._events = self.path / "events.jsonl"
 
     @contextmanager
@@ -91,11 +93,20 @@ class RunDirectory:
             )
         return path
 
+    def base_commit(self) -> str | None:
+        """Which commit of the base model this run has begun with; None: it has not, or the base has none."""
+        try:
+            return self._base_commit.read_text()
+        except FileNotFoundError:
+            return None
+
+    def keep_base_commit(self, commit: str) -> None:
+        """Trainers that come later load this commit too."""
+        _write_whole(self._base_commit, commit)
+
     def write_status(self, status: RunStatus) -> None:
         """status.json now says this, whole or not at all."""
-        draft = self._status.with_suffix(".tmp")
-        draft.write_text(status.model_dump_json(), encoding="utf-8")
-        os.replace(draft, self._status)
+        _write_whole(self._status, status.model_dump_json())
 
     def append_event(self, report: TrainerReport) -> None:
         """events.jsonl ends with this report."""
@@ -132,6 +143,12 @@ class RunDirectory:
         result = self.result()
         completed = result is not None and result.state == RunState.COMPLETED and self.artifact.is_dir()
         return result if completed else None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    draft = path.with_suffix(".tmp")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
 
 
 def sha256_of(path: Path) -> str:
