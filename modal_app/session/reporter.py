@@ -11,8 +11,7 @@ from modal_app.session.outbox import Outbox
 from modal_app.session.stop import StopSignal
 from shared.training.spec import Progress, RunResult, RunSpec, RunState, RunStatus, TrainerReport
 
-SHORTEST_INTERVAL_SECONDS = 0.5  # between two progress reports
-HEARTBEAT_SECONDS = 1.0  # without news the last progress is said again, so silence means trouble
+INTERVAL_SECONDS = 1.0  # between two progress reports; also without news, so that silence means trouble
 _TICK_SECONDS = 0.1
 _CLAIM_PATIENCE_SECONDS = 300.0
 _RESULT_PATIENCE_SECONDS = 10.0
@@ -28,8 +27,7 @@ class Reporter:
         self._seq = directory.last_seq()
         self._state = RunState.STARTING
         self._progress = Progress(progress_percent=0, current_step="Starting")
-        self._has_news = True
-        self._last_said = 0.0  # monotonic seconds
+        self._last_said = -INTERVAL_SECONDS  # monotonic seconds
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._tick, name="reporter", daemon=True)
@@ -50,7 +48,6 @@ class Reporter:
     def progress(self, progress: Progress, *, training: bool = False) -> None:
         """The latest state of the run. Costs no more than an assignment; reports follow in their time."""
         self._progress = progress
-        self._has_news = True
         if training and self._state != RunState.TRAINING:
             self._state = RunState.TRAINING
             with self._lock:
@@ -67,7 +64,6 @@ class Reporter:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-            self._say_progress()
         self._state = RunState(result.state)
         self._report("result", result=result, progress=self._progress)
         interrupted = self._state == RunState.INTERRUPTED
@@ -76,14 +72,9 @@ class Reporter:
 
     def _tick(self) -> None:
         while not self._ended.wait(_TICK_SECONDS):
-            silence = time.monotonic() - self._last_said
-            if silence >= (SHORTEST_INTERVAL_SECONDS if self._has_news else HEARTBEAT_SECONDS):
-                self._say_progress()
-
-    def _say_progress(self) -> None:
-        self._has_news = False  # before reading: news that comes meanwhile is said next time
-        self._last_said = time.monotonic()
-        self._report("progress", progress=self._progress)
+            if time.monotonic() - self._last_said >= INTERVAL_SECONDS:
+                self._last_said = time.monotonic()
+                self._report("progress", progress=self._progress)
 
     def _report(
         self, kind: Literal["claim", "progress", "event", "result"], *, send: bool = True, **fields: Any

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.training.spec import RunState, TrainerExit
+from modal_app.session.directory import RunDirectory
+from modal_app.session.reporter import Reporter
+from modal_app.session.stop import StopSignal
+from shared.training.spec import Progress, RunResult, RunState, TrainerExit
 from tests.modal_app import trainers
 from tests.modal_app.endpoint import Endpoint
 from tests.modal_app.trainers import Trainer, until
@@ -16,7 +20,7 @@ LONG = trainers.facts(40)  # 10 steps an epoch
 
 
 def test_progress_arrives_while_it_trains(start: Start, new_run: NewRun, callback: Endpoint) -> None:
-    run_dir = new_run(LONG, epochs=10, callback_url=callback.url)
+    run_dir = new_run(LONG, epochs=50, callback_url=callback.url)
     assert start(run_dir).wait() == TrainerExit.COMPLETED
 
     assert callback.kinds[0] == "claim"
@@ -29,12 +33,34 @@ def test_progress_arrives_while_it_trains(start: Start, new_run: NewRun, callbac
     assert len(training) >= 3
     middle = training[1]
     assert middle.step is not None
-    assert 0 < middle.step < 100
-    assert (middle.total_steps, middle.total_epochs) == (100, 10)
+    assert 0 < middle.step < 500
+    assert (middle.total_steps, middle.total_epochs) == (500, 50)
     for number in (middle.training_loss, middle.learning_rate, middle.grad_norm, middle.tokens_per_second):
         assert number is not None
     assert middle.eta_seconds is not None
     assert middle.current_step == f"Training... ({middle.trained_tokens} tokens trained)"
+
+
+def test_a_step_costs_no_report(new_run: NewRun) -> None:
+    """However many steps a second there are, one report a second says how far they are."""
+    directory = RunDirectory(new_run(LONG))
+    reporter = Reporter(directory, directory.spec(), StopSignal(directory.cancel_file))
+    reporter.claim()
+    started, steps = time.monotonic(), 0
+    while (seconds := time.monotonic() - started) < 2.5:
+        steps += 1
+        reporter.progress(
+            Progress(progress_percent=50, current_step="Training...", step=steps), training=True
+        )
+    reporter.finish(RunResult(state=RunState.INTERRUPTED))
+
+    made = trainers.reports(directory.path)
+    said = [report.progress.step for report in made if report.kind == "progress" and report.progress]
+    assert 1 <= len(said) <= seconds + 1
+    assert steps > 1_000 * seconds
+    last = made[-1].progress
+    assert last
+    assert last.step == steps, "the end says where it was"
 
 
 def test_an_outage_loses_and_doubles_nothing(start: Start, new_run: NewRun, callback: Endpoint) -> None:
