@@ -72,9 +72,10 @@ def _train_alone(directory: RunDirectory) -> TrainerExit:
 
 
 def _outcome(spec: RunSpec, directory: RunDirectory, reporter: Reporter, stop: StopSignal) -> RunResult:
+    finished = directory.finished_result()  # a claim is a new beginning, and says so in status.json
     try:
         reporter.claim()
-        return directory.finished_result() or _train_claimed(spec, directory, reporter, stop)
+        return finished or _train_claimed(spec, directory, reporter, stop)
     except Stopped as stopped:
         return _stopped(stopped.reason)
     except (ClaimLost, Refused, Unreachable) as trouble:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -124,8 +123,14 @@ class RunDirectory:
             whole, _, torn = events.read().rpartition(b"\n")
             if torn:
                 events.truncate(len(whole) + 1 if whole else 0)
-        lines = whole.splitlines()
-        return int(json.loads(lines[-1])["seq"]) if lines else 0
+        return max((report.seq for report in map(_report, whole.splitlines()) if report), default=0)
+
+    def reports_after(self, seq: int) -> list[TrainerReport]:
+        """The reports with higher numbers that were made here, in their order."""
+        if not self._events.exists():
+            return []
+        reports = map(_report, self._events.read_bytes().splitlines())
+        return [report for report in reports if report and report.seq > seq]
 
     def discard_checkpoints(self) -> None:
         """They are gone: a completed run never goes on, and each is several times the model's size."""
@@ -143,6 +148,14 @@ class RunDirectory:
         result = self.result()
         completed = result is not None and result.state == RunState.COMPLETED and self.artifact.is_dir()
         return result if completed else None
+
+
+def _report(line: bytes) -> TrainerReport | None:
+    """None: the line is none, as when a machine lost its power while it was written."""
+    try:
+        return TrainerReport.model_validate_json(line)
+    except ValidationError:
+        return None
 
 
 def _write_whole(path: Path, text: str) -> None:

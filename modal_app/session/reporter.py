@@ -27,18 +27,28 @@ class Reporter:
         self._seq = directory.last_seq()
         self._state = RunState.STARTING
         self._progress = Progress(progress_percent=0, current_step="Starting")
-        self._last_said = -INTERVAL_SECONDS  # monotonic seconds
+        self._last_said = 0.0  # monotonic seconds
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._tick, name="reporter", daemon=True)
 
     def claim(self) -> None:
-        """This trainer has the job afterwards, and reports flow. Raises ClaimLost, Stopped or Unreachable."""
-        report = self._report("claim", send=False)
+        """This trainer has the job afterwards, and reports flow. Raises ClaimLost, Stopped or Unreachable.
+
+        What an earlier trainer in this directory could not deliver is sent first. Its progress is not: it is
+        old.
+        """
+        is_first = self._seq == 0
+        self._write_status()
+        report = self._report("claim", send=False) if is_first else TrainerReport(seq=1, kind="claim")
         stored = self._outbox.claim(report, patience_seconds=_CLAIM_PATIENCE_SECONDS)
-        self._seq = max(
-            self._seq, stored
-        )  # an earlier trainer of this run wrote into a directory that is lost
+        # More than we have written: an earlier trainer of this run wrote into a directory that is lost.
+        self._seq = max(self._seq, stored)
+        if not is_first:  # the number 1 was stored long ago, but its receipt says what else was
+            for kept in self._directory.reports_after(stored):
+                if kept.kind != "progress":
+                    self._outbox.put(kept)
+            self._report("claim")
         self._thread.start()
 
     def say(self, current_step: str, **numbers: float) -> None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from uuid import UUID
 
 from shared.training.spec import ReportBatch, ReportReceipt, RunSpec, TrainerReport, TrainerWork
 
-Mood = Literal["well", "away", "deaf", "stolen"]
+Mood = Literal["well", "away", "deaf", "cutting", "hanging", "stolen"]
 
 
 class Endpoint:
     """Answers as its mood says.
 
-    away: 503. deaf: stores, and drops the connection before it answers. stolen: another trainer has the job.
+    away: 503. deaf: stores, and drops the connection before it answers. cutting: drops it and stores nothing.
+    hanging: says nothing until its mood changes. stolen: another trainer has the job.
     With `spec` set it has work for trainers that come with a ticket, and the first of them has the job.
     """
 
@@ -35,6 +37,7 @@ class Endpoint:
         self.downloads = 0
         self.owner: UUID | None = None
         self.provider_job_ids: list[str | None] = []  # of each claim
+        self._storing = threading.Lock()
 
     @property
     def kinds(self) -> list[str]:
@@ -46,8 +49,9 @@ class Endpoint:
         self.owner = self.owner or batch.run_id
         if self.owner != batch.run_id and self.spec is not None:
             return None
-        last = self.stored[-1].seq if self.stored else 0
-        self.stored += [report for report in batch.reports if report.seq > last]
+        with self._storing:  # one that hung may come beside its own repetition
+            last = self.stored[-1].seq if self.stored else 0
+            self.stored += [report for report in batch.reports if report.seq > last]
         work = None
         if self.spec is not None and batch.want_work:
             self.provider_job_ids.append(batch.provider_job_id)
@@ -73,6 +77,11 @@ def endpoint() -> Iterator[Endpoint]:
             body = self.rfile.read(int(self.headers["content-length"]))
             state.posts += 1
             state.tokens.add(self.headers["authorization"])
+            while state.mood == "hanging":
+                time.sleep(0.02)
+            if state.mood == "cutting":
+                self.close_connection = True
+                return None
             if state.mood == "away":
                 return self._answer(503, {})
             if state.mood == "stolen":
@@ -94,10 +103,11 @@ def endpoint() -> Iterator[Endpoint]:
             self._send(code, json.dumps(body).encode())
 
         def _send(self, code: int, content: bytes) -> None:
-            self.send_response(code)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            with suppress(ConnectionError):  # who waited has given up, or was killed
+                self.send_response(code)
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             pass

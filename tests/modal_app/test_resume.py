@@ -11,7 +11,7 @@ import pytest
 from shared.training.config import Method
 from shared.training.spec import RunState, TrainerExit
 from tests.modal_app import trainers
-from tests.modal_app.trainers import Row, Trainer
+from tests.modal_app.trainers import Row, Trainer, until
 
 Start = Callable[[Path], Trainer]
 NewRun = Callable[..., Path]
@@ -83,6 +83,29 @@ def test_a_half_written_checkpoint_is_passed_over(start: Start, new_run: NewRun)
     assert not (run_dir / "checkpoints").exists()
 
 
+def test_a_damaged_checkpoint_is_passed_over(start: Start, new_run: NewRun) -> None:
+    settings = {"batch_size": 4, "epochs": 10, "save_steps": 12}
+    whole, run_dir = new_run(PAIRS, **settings), new_run(PAIRS, **settings)
+    first = start(run_dir)
+    until(lambda: len(list(run_dir.glob("checkpoints/*/manifest.json"))) == 2)
+    first.signal(signal.SIGKILL)
+    assert first.wait_for_code() == -signal.SIGKILL
+    older, newer = sorted(
+        int(path.parent.name.partition("-")[2]) for path in run_dir.glob("checkpoints/*/manifest.json")
+    )
+    optimizer = run_dir / "checkpoints" / f"checkpoint-{newer}" / "optimizer.pt"
+    flipped = bytearray(optimizer.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    optimizer.write_bytes(flipped)
+
+    assert start(run_dir).wait() == TrainerExit.COMPLETED
+    assert start(whole).wait() == TrainerExit.COMPLETED
+    assert trainers.weights(run_dir) == trainers.weights(whole)
+    told = [report.message or "" for report in trainers.reports(run_dir) if report.kind == "event"]
+    assert told[1].startswith(f"The checkpoint of step {newer} is damaged and was passed over: optimizer.pt ")
+    assert told[2:] == [f"Training goes on from step {older} of 40."]
+
+
 def test_a_model_that_could_not_be_saved_is_saved_by_the_next_trainer(start: Start, new_run: NewRun) -> None:
     run_dir = _new(new_run, "full")
     in_the_way = run_dir / "artifact.saving"
@@ -100,5 +123,6 @@ def test_a_completed_run_says_so_again(start: Start, new_run: NewRun) -> None:
     before = trainers.result(run_dir), trainers.weights(run_dir)
     assert start(run_dir).wait() == TrainerExit.COMPLETED
     after = trainers.result(run_dir), trainers.weights(run_dir)
-    assert after[1] == before[1]
-    assert after[0].artifact_path == before[0].artifact_path
+    assert after == before
+    told = [report.message for report in trainers.reports(run_dir) if report.kind == "event"]
+    assert told == ["Training started: 14 rows, 4 steps."], "it was trained again"
