@@ -31,6 +31,7 @@ FLOORS = {
     "shared.tokens": 2,
     "shared.public_only": 1,
     "shared.confined": 1,
+    "shared.markdown": 0,
     "shared.config": 0,
     "shared.errors": 0,
     "shared.log": 0,

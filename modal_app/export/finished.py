@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from modal_app.export.refusal import ExportRefused
+from modal_app.session.directory import RunDirectory
+from shared.training.recipe import Recipe
+from shared.training.spec import RunResult
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+Progress = Callable[[int, int], None]  # bytes written, bytes in all
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,34 @@ class FinishedModel:
         """None: all weights were trained."""
         path = self.directory / "adapter"
         return path if (path / "adapter_config.json").is_file() else None
+
+    @cached_property
+    def result(self) -> RunResult:
+        """How the run ended. Raises ExportRefused when it has not completed."""
+        result = RunDirectory(self.directory).finished_result()
+        if result is None:
+            raise ExportRefused(
+                f"The run in {self.directory.name} has not completed. Follow its job first.",
+                code="model_not_found",
+            )
+        return result
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What made the model. Raises ExportRefused for a run of an older trainer, which did not tell it."""
+        try:
+            return Recipe.model_validate(self.result.recipe)
+        except ValidationError as error:
+            raise ExportRefused("The run left no recipe that is known here. Train it again.") from error
+
+    @property
+    def base(self) -> tuple[str, str | None]:
+        """The base model by its id, and its commit. Of one that lies here the name, without its place."""
+        base_model = self.recipe.base_model
+        if not base_model.startswith("/"):
+            return base_model, self.recipe.base_revision
+        path = Path(base_model)
+        return (path.parent.name if path.name == "artifact" else path.name), None
 
     @cached_property
     def config(self) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -17,7 +16,7 @@ from modal_app.export.architectures import (
     rotated_heads,
     tensor_names,
 )
-from modal_app.export.finished import FinishedModel, Weights
+from modal_app.export.finished import FinishedModel, Progress, Weights
 from modal_app.export.refusal import ExportRefused
 from modal_app.export.turns import opens_with_bos
 from modal_app.export.vocabulary import vocabulary_of
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 Quantization = Literal["f32", "f16", "q8_0"]
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
-Progress = Callable[[int, int], None]  # bytes written, bytes in all
-
 ROPE_FACTORS = "rope_freqs.weight"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from shared.datasets.export import Choice, Exported
 from shared.db import Row
+from shared.markdown import line, table
 
 _LISTED = 50  # names of documents and of files
 # Of the Hub: huggingface.co/docs/hub/datasets-cards, size_categories.
@@ -46,9 +47,9 @@ def card(dataset: Row, choice: Choice, exported: Exported, file_name: str) -> st
     text = [
         *head,
         "",
-        f"# {_line(dataset['name'])}",
+        f"# {line(dataset['name'])}",
         "",
-        *_table(facts),
+        *table(facts),
         "",
         *_validation(dataset.get("validation")),
         *_names("Documents", exported.documents),
@@ -61,12 +62,8 @@ def card(dataset: Row, choice: Choice, exported: Exported, file_name: str) -> st
     return "\n".join(text) + "\n"
 
 
-def _table(facts: Sequence[tuple[str, str]]) -> list[str]:
-    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts)]
-
-
 def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{_line(name)} {count:,}" for name, count in sorted(counts.items()))
+    return ", ".join(f"{line(name)} {count:,}" for name, count in sorted(counts.items()))
 
 
 def _validation(validation: dict[str, Any] | None) -> list[str]:
@@ -83,10 +80,4 @@ def _names(title: str, names: Iterable[str]) -> list[str]:
     if not known:
         return []
     more = [f"- and {len(known) - _LISTED:,} more"] if len(known) > _LISTED else []
-    return [f"## {title}", "", *(f"- {_line(name)}" for name in known[:_LISTED]), *more, ""]
-
-
-def _line(text: str) -> str:
-    """On one line, and nothing in it is read as Markdown or HTML."""
-    escaped = "".join(f"\\{char}" if char in "\\`*_[]<>|#" else char for char in text)
-    return " ".join(escaped.split())
+    return [f"## {title}", "", *(f"- {line(name)}" for name in known[:_LISTED]), *more, ""]
