@@ -26,6 +26,7 @@ from cli.commands import (
     imports,
     jobs,
     keys,
+    model_export,
     models,
     prompts,
     recall,
@@ -68,6 +69,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(templates.app, name="templates")
+models.app.registered_commands.extend(model_export.app.registered_commands)
 models.app.registered_commands.extend(recipes.app.registered_commands)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

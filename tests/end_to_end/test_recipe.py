@@ -77,3 +77,28 @@ async def test_a_recipe_leaves_nothing_to_set(fineflow: Shell, recipe: Path, tmp
     refused = await fineflow("train", "harbour", "--recipe", str(tmp_path / "none.json"))
     assert (refused.code, "none.json is no recipe: base_model" in refused.err) == (2, True)
     assert (await fineflow("train", "harbour", "--recipe", str(tmp_path / "missing"))).code == 2
+
+
+async def test_the_model_is_exported_where_its_weights_lie(
+    fineflow: Shell, recipe: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "harbour"
+    asked = (
+        "models",
+        "export",
+        "harbour:1",
+        "--format",
+        "ollama",
+        "--quantization",
+        "q8_0",
+        "-o",
+        str(output),
+    )
+    done = await fineflow(*asked, "--json")
+    assert {file["name"] for file in done.document["files"]} == {"Modelfile", "README.md", "model.gguf"}
+    assert "harbour:1, " in done.err, "a bar shows how far it is"
+    card = (output / "README.md").read_text()
+    assert "# harbour:1" in card
+    assert "| Data | harbour; its card:" in card
+    refused = await fineflow(*asked, "--json")
+    assert (refused.code, json.loads(refused.out)["error"]["code"]) == (1, "output_exists")
