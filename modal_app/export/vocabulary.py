@@ -45,13 +45,19 @@ def vocabulary_of(tokenizer: PreTrainedTokenizerBase, rows: int) -> Vocabulary:
         raise ExportRefused(f"This tokenizer has no tokenizer.json. {CONVERTER_HINT}")
     written = json.loads(backend.to_str())
     model = written["model"]
-    if model["type"] != "BPE" or model.get("byte_fallback") or model.get("unk_token"):
+    if model["type"] != "BPE" or model.get("byte_fallback"):
         raise ExportRefused(
             f"This tokenizer is no byte-level BPE, the only kind written as GGUF here. {CONVERTER_HINT}"
         )
     if (written["normalizer"] or {}).get("type", "NFC") != "NFC":  # qwen2's, which llama.cpp leaves out
         raise ExportRefused(
             f"This tokenizer changes text before it cuts it, which llama.cpp does not. {CONVERTER_HINT}"
+        )
+    pre_tokenizer = _pre_tokenizer_name(written["pre_tokenizer"])
+    if model.get("ignore_merges") and pre_tokenizer != "llama-bpe":  # where llama.cpp does so too
+        raise ExportRefused(
+            f"This tokenizer takes whole words before merges, which llama.cpp does not for {pre_tokenizer}."
+            f" {CONVERTER_HINT}"
         )
     known = {index: token for token, index in tokenizer.get_vocab().items()}
     if max(known) >= rows:
@@ -60,7 +66,7 @@ def vocabulary_of(tokenizer: PreTrainedTokenizerBase, rows: int) -> Vocabulary:
         )
     added = {token["id"]: token["special"] for token in written["added_tokens"]}
     return Vocabulary(
-        pre_tokenizer=_pre_tokenizer_name(written["pre_tokenizer"]),
+        pre_tokenizer=pre_tokenizer,
         tokens=[known.get(index, f"[PAD{index}]") for index in range(rows)],
         control=frozenset(index for index, is_special in added.items() if is_special),
         added=frozenset(index for index, is_special in added.items() if not is_special),
