@@ -56,9 +56,9 @@ def _ready(image: modal.Image, *modules: str, gpu: str | None = None, **environm
 
 
 _TRAINER = _project("train")
-_LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "bitsandbytes", "sentence_transformers")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "bitsandbytes", "sentence_transformers")
 
-TRL = _ready(_TRAINER, *_LIBRARIES)
+TRL = _ready(_TRAINER, *LIBRARIES)
 UNSLOTH = _ready(_locked("unsloth"), "unsloth", "trl", "structlog", gpu="T4")
 AXOLOTL = _ready(_locked("axolotl"), "axolotl.train", "structlog")
 EXPORT = _ready(

@@ -114,7 +114,7 @@ async def test_a_job_trains_once_whatever_becomes_of_the_answer_to_its_start(hou
     dataset = await house.world.new_dataset(pairs=24)
     answer = await house.world.call(
         "start-training",
-        {"datasetId": dataset, "provider": "modal", "gpu": "T4", "trainingConfig": {"epochs": 2}},
+        {"datasetId": dataset, "provider": "modal", "trainingConfig": {"epochs": 2}},
     )
     assert answer.status_code == 202, answer.text
     job_id = answer.json()["jobId"]
@@ -141,7 +141,9 @@ async def test_a_job_trains_once_whatever_becomes_of_the_answer_to_its_start(hou
     assert house.world.rows("select count(*) > 0 from training_metrics where job_id = %s", job_id) == [
         (True,)
     ]
-    assert house.fake.runs[first].gpu == "T4"
+    # Nobody named a GPU: it is the one that was estimated, and that the job is billed by.
+    assert house.world.rows("select gpu from training_jobs where id = %s", job_id) == [("L4",)]
+    assert (house.fake.runs[first].gpu, house.fake.runs[first].timeout_seconds) == ("L4", 21_600)
     assert house.fake.unimplemented == []
 
 
