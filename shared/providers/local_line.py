@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _LOOK_SECONDS = 0.1
+_TRIES, _LOOKED_AT_SECONDS = 3, 0.005  # who only looks whether it is held takes it for less than that
 _WAITING = "[0-9]*-*"
 
 
@@ -35,8 +36,8 @@ def device_names() -> list[str]:
     return names or ["this"]
 
 
-def join(line: Path, run: str, place: str | None = None) -> tuple[Path, int]:
-    """The file of this run in the line, and a descriptor that holds its lock. place: it was there before."""
+def join(line: Path, run: str, place: str = "") -> tuple[Path, int]:
+    """The file of this run in the line, and a descriptor that holds its lock. place: its name before."""
     line.mkdir(parents=True, exist_ok=True)
     entry = line / (place or f"{time.time_ns():020}-{run}")
     return entry, _locked(entry, fcntl.LOCK_EX)
@@ -75,10 +76,12 @@ def is_held(path: Path) -> bool:
 
 def try_lock(path: Path) -> int | None:
     """A descriptor that holds the lock of this file; None: somebody else holds it."""
-    try:
-        return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
+    for _ in range(_TRIES):
+        try:
+            return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOOKED_AT_SECONDS)
+    return None
 
 
 def _locked(path: Path, how: int) -> int:
