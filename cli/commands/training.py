@@ -94,7 +94,9 @@ async def train(
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key starts the same job only once.")
     ] = None,
-    timeout_seconds: Annotated[int | None, typer.Option(min=60, help="Default: six hours.")] = None,
+    timeout_seconds: Annotated[
+        int | None, typer.Option(min=60, help="Default: six hours, or twice the estimate.")
+    ] = None,
     recipe: RecipeFile = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show a live bar until it ends.")] = False,
     project: Project = None,

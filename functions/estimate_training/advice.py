@@ -14,6 +14,7 @@ from functions.context import Context, Services
 from functions.estimate_training.known import KnownRuns
 from functions.estimate_training.plan import TrainingOptions
 from functions.messages import Response
+from shared.db import Row
 from shared.errors import InvalidRequest
 from shared.training.advising.advise import advise
 from shared.training.advising.model import Advice, Goal, Kind, Question
@@ -48,7 +49,7 @@ class AdviceGiven(Response):
 
 async def advice_for(
     options: TrainingOptions,
-    dataset_id: UUID,
+    dataset: Row,
     context: Context,
     *,
     goal: Goal,
@@ -58,10 +59,10 @@ async def advice_for(
     """What to train on the dataset; what the request itself names stays. Raises InvalidRequest when the
     dataset has no usable pair, or when no place of this server can hold any of it."""
     given, services = options.model_fields_set, context.services
-    files = await _files(dataset_id, services)
+    files = await _files(UUID(dataset["id"]), services)
     places = [name for name, provider in services.providers.items() if provider.runs_our_trainer]
     base_model = options.base_model if "base_model" in given else None
-    known = await KnownRuns.load(base_model, context)
+    known = await KnownRuns.load(base_model, dataset["project_id"], context)
     question = Question(
         files=files,
         places=tuple(name for name in places if options.provider == name or "provider" not in given),

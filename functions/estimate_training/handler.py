@@ -14,6 +14,7 @@ from functions.estimate_training.plan import TrainingOptions, plan
 from functions.estimate_training.template import with_template
 from functions.messages import Response
 from shared.datasets.xray import Totals
+from shared.db import Row
 from shared.errors import InvalidRequest
 from shared.providers.registry import choose
 from shared.training.advising.model import Advice, Goal
@@ -32,7 +33,6 @@ class EstimateTraining(TrainingOptions):
     deadline_seconds: int | None = Field(
         default=None, ge=60, le=604_800, description="With advise: when it must have ended. null: six hours."
     )
-    timeout_seconds: int = Field(default=21_600, ge=60, le=604_800, description="As of start-training.")
 
 
 class Range(Response):
@@ -56,6 +56,7 @@ class TrainingEstimate(Response):
     cost_usd: float | None = Field(description="The middle; null: no price is known.")
     cost_range_usd: Range = Field(description="A budget holds back the high end.")
     duration_seconds: Range
+    timeout_seconds: int = Field(description="When the job would be stopped.")
     memory_bytes: Range
     memory_parts: dict[str, int] | None = Field(
         description="The high end, before calibration: weights, adapters, gradients, optimizer, activations,"
@@ -82,18 +83,19 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
     """Cost, duration and memory, with where each price comes from, and how the budget stands."""
     dataset = await context.visible("training_datasets", request.dataset_id, what="dataset")
     request = await with_template(request, dataset["project_id"], context)
-    advice = await _advice(request, context) if request.advise else None
+    advice = await _advice(request, dataset, context) if request.advise else None
     if advice is not None:
         request = request.model_copy(update=advised(request, advice))
     provider = choose(context.services.providers, request.provider, request.method)
     file = await context.services.jobs.build_training_file(request.dataset_id, request.method)
     if file.row_count == 0:
         raise InvalidRequest("The dataset has no valid pair to train on.", code="dataset_too_small")
-    spec, estimate, seller, seen = await plan(request, request.dataset_id, file, provider, context)
+    spec, estimate, seller, seen = await plan(request, dataset, file, provider, context)
     held_usd = estimate.held_usd(request.spend_cap_usd)
     facts = estimate.as_json()
     now = context.services.now()
-    until = now + timedelta(seconds=request.timeout_seconds)
+    timeout_seconds = request.timeout_seconds or estimate.time_limit_seconds()
+    until = now + timedelta(seconds=timeout_seconds)
     if end := ending(seller, request.base_model, now=now, until=until):
         facts["notes"].insert(0, f"It would not be started: {end.message}")
     if seen is not None:
@@ -109,6 +111,7 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
         method=request.method,
         training_config=spec.config,
         example_count=file.row_count,
+        timeout_seconds=timeout_seconds,
         trained_tokens=seen.trained_tokens if seen else None,
         budget=await budget_of(context.user_db, dataset["project_id"], held_usd),
         advice=as_given(advice, context.services) if advice else None,
@@ -116,10 +119,10 @@ async def handle(request: EstimateTraining, context: Context) -> TrainingEstimat
     )
 
 
-async def _advice(request: EstimateTraining, context: Context) -> Advice:
+async def _advice(request: EstimateTraining, dataset: Row, context: Context) -> Advice:
     return await advice_for(
         request,
-        request.dataset_id,
+        dataset,
         context,
         goal=request.goal,
         budget_usd=request.budget_usd,

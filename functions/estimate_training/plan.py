@@ -13,6 +13,7 @@ from functions.estimate_training.known import KnownRuns
 from functions.messages import Request
 from shared.datasets.dataset_xray import fresh_totals
 from shared.datasets.xray import Totals
+from shared.db import Row
 from shared.errors import InvalidRequest, ProviderNotEligible
 from shared.providers.alternatives import alternative, with_alternative
 from shared.providers.base import TrainingProvider
@@ -50,6 +51,12 @@ class TrainingOptions(Request):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9:!+_-]*$",
         description="As the provider names it; null: chosen for the model.",
     )
+    timeout_seconds: int | None = Field(
+        default=None,
+        ge=60,
+        le=604_800,
+        description="When the job is stopped; null: after six hours, or twice its estimate if that is more.",
+    )
     spend_cap_usd: float | None = Field(
         default=None, gt=0, le=100_000, description="A run that has cost this much is stopped."
     )
@@ -66,7 +73,7 @@ class Plan(NamedTuple):
 
 async def plan(
     options: TrainingOptions,
-    dataset_id: UUID,
+    dataset: Row,
     file: TrainingFile,
     provider: TrainingProvider,
     context: Context,
@@ -88,9 +95,9 @@ async def plan(
     spec = spec_to_estimate(options, file, provider)
     if own_address:
         return Plan(spec, at_vendor(spec, file, vendor=_OWN_ADDRESS), _OWN_ADDRESS)
-    seen = await _seen(dataset_id, file, spec, provider, context)
+    seen = await _seen(UUID(dataset["id"]), file, spec, provider, context)
     counted = _counted(file, seen) if seen and seen.tokens else file
-    known = await KnownRuns.load(options.base_model, context)
+    known = await KnownRuns.load(options.base_model, dataset["project_id"], context)
     try:
         of_such_runs = known.of(provider.name, spec.base_model, spec.method)
         return Plan(spec, provider.estimate(spec, counted, of_such_runs), provider.name, seen)

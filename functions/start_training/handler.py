@@ -27,7 +27,9 @@ from functions.start_training.refusals import (
 )
 from shared.datasets.checker import FEW_ROWS
 from shared.db import Row
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, ServiceUnavailable
+from shared.jobs.store import JobStore
+from shared.log import logger
 from shared.providers.base import TrainingProvider
 from shared.providers.registry import choose
 from shared.training.config import Method
@@ -35,6 +37,8 @@ from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
 from shared.training.recipe import Sha256
 from shared.training.spec import RunSpec
+
+_log = logger("start-training")
 
 
 class StartTraining(TrainingOptions):
@@ -44,7 +48,6 @@ class StartTraining(TrainingOptions):
     job_id: UUID | None = Field(default=None, description="Row events only.")
     model_name: str | None = Field(default=None, min_length=1, max_length=120)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
-    timeout_seconds: int = Field(default=21_600, ge=60, le=604_800)
     dataset_sha256: Sha256 | None = Field(
         default=None, description="Of a recipe: nothing starts on other rows. null: on any."
     )
@@ -84,18 +87,22 @@ async def handle(request: StartTraining, context: Context) -> JobStarted:
     file = await _training_file(context, request.dataset_id, request.method)
     if request.dataset_sha256 is not None:
         require_same_rows(file, request.dataset_sha256, request.validation_sha256)
-    spec, estimate, seller, seen = await plan(request, request.dataset_id, file, provider, context)
+    spec, estimate, seller, seen = await plan(request, dataset, file, provider, context)
+    timeout_seconds = request.timeout_seconds or estimate.time_limit_seconds()
     if provider.runs_our_trainer:
         await require_something_to_learn(context.services, spec, file, seen)
-    require_time_left(context.services, seller, spec, file, timeout_seconds=request.timeout_seconds)
+    require_time_left(context.services, seller, spec, file, timeout_seconds=timeout_seconds)
     require_room_under_cap(estimate, request.spend_cap_usd)
     await _require_key(context, provider, request.api_key)
 
     row = _row(request, dataset, spec, context.user_id) | _money(request, estimate)
+    row["timeout_seconds"] = timeout_seconds
     outcome, answer = await context.services.jobs.store.create(row)
     if outcome not in ("created", "existing"):
         raise not_created(outcome, answer)
     job = await context.services.jobs.advance(UUID(answer["job"]["id"]))
+    if outcome == "created":  # afterwards, so that this call and not the row's event makes the first steps
+        await _note_expectation(context.services.jobs.store, job.id, estimate)
     return JobStarted(
         job_id=job.id,
         status=job.status,
@@ -136,6 +143,16 @@ def _money(request: StartTraining, estimate: Estimate) -> Row:
         "usd_per_second": estimate.usd_per_second,
         "usd_per_million_tokens": estimate.usd_per_million_tokens,
     }
+
+
+async def _note_expectation(store: JobStore, job_id: UUID, estimate: Estimate) -> None:
+    """What was expected is remembered, to be compared with what comes; a job starts also without that."""
+    if estimate.expected is None or estimate.duration_seconds_high is None:
+        return
+    try:
+        await store.expect(job_id, estimate.expected, ends_in_seconds=estimate.duration_seconds_high)
+    except ServiceUnavailable as error:
+        _log.warning("expectation not noted", job_id=str(job_id), error=repr(error))
 
 
 async def _training_file(context: Context, dataset_id: UUID, method: Method) -> TrainingFile:

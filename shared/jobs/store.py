@@ -12,6 +12,7 @@ from shared.errors import FineFlowError, NotFound
 from shared.jobs.model import Claim, Job, Release, Sweep
 from shared.jobs.state import JobStatus
 from shared.providers.base import ProviderReport
+from shared.training.sizing.calibration import Expectation
 
 AttemptOutcome = Literal["bound", "refused", "not_found"]
 
@@ -33,6 +34,11 @@ class JobStore:
         and what belongs to it: the job row as `job`, or the dataset's `status`."""
         answer: Row = await self._db.call("create_training_job", job=job)
         return answer["outcome"], answer
+
+    async def expect(self, job_id: UUID, expected: Expectation, *, ends_in_seconds: float) -> None:
+        """What is expected of the job is written, once; its ETA is that until its trainer says more."""
+        columns = asdict(expected) | {"ends_in_seconds": ends_in_seconds}
+        await self._db.call("expect_training_job", job_id=str(job_id), expected=columns)
 
     async def get(self, job_id: UUID) -> Job:
         """The job. Raises NotFound."""

@@ -7,14 +7,15 @@ from typing import Any
 
 from shared.training import catalog, prices
 from shared.training.files import TrainingFile
-from shared.training.sizing.calibration import calibrated
+from shared.training.sizing.calibration import Expectation, calibrated, size_class
 from shared.training.sizing.duration import flops_per_token
-from shared.training.sizing.gpu_run import NOTHING_MORE, GpuRun, Known
+from shared.training.sizing.gpu_run import NOTHING_MORE, PATIENCE_SECONDS, GpuRun, Known
 from shared.training.sizing.gpus import Range
 from shared.training.sizing.memory import Memory, cpu_memory
 from shared.training.sizing.workload import Workload
 from shared.training.spec import RunSpec
 
+_LONGEST_SECONDS = 86_400
 THIS_MACHINE = "cpu"  # where a GPU would be named
 # Operations a second of the cores together: measured with the tiny model on 2 cores (0.5-0.7 M parameters,
 # about 6,000 tokens/s), and ten times that for wider models on more of them.
@@ -50,14 +51,17 @@ class Estimate:
     shutdown_date: str | None = None  # YYYY-MM-DD: from then on the base and its fine-tunes do not answer
     closes_date: str | None = None  # YYYY-MM-DD: from then on the provider takes no job
     memory_parts: Memory | None = None  # of the upper end, before calibration; None: not known
-    # What the formulas alone expect of the trainer: the middle, with which its own figures are compared.
-    expected_seconds: float | None = None
-    expected_memory_bytes: int | None = None  # as its libraries count it
+    expected: Expectation | None = None  # before calibration; None: nothing is known to compare
 
     def held_usd(self, spend_cap_usd: float | None = None) -> float | None:
         """What a budget holds back for the run: its upper end, at most its cap; None: not known."""
         bounds = [usd for usd in (self.cost_usd_high, spend_cap_usd) if usd is not None]
         return min(bounds, default=None)
+
+    def time_limit_seconds(self) -> int:
+        """What a job gets that names no limit: six hours, or twice the upper end where that is more; a day
+        at most, after which Modal ends a container."""
+        return round(min(max(PATIENCE_SECONDS, 2 * (self.duration_seconds_high or 0)), _LONGEST_SECONDS))
 
     def as_json(self) -> dict[str, Any]:
         """As it leaves the house: camelCase, ranges as `{low, high}`."""
@@ -128,7 +132,7 @@ def on_this_machine(spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING
         memory_bytes_low=round(least.total),
         memory_bytes_high=round(_MALLOC_KEEPS * most.total),
         memory_parts=most,
-        expected_seconds=expected.middle,
+        expected=Expectation(THIS_MACHINE, size_class(shape.parameters), expected.middle, None),
         notes=[*estimate.notes, *calibration.notes("this machine")],
     )
 
@@ -158,7 +162,7 @@ def on_gpu(
     price = prices.gpu_price(provider, gpu) if gpu else run.best(prices.gpu_prices(provider))
     seconds = run.seconds(price)
     cost = run.cost_usd(price)
-    memory, expected = run.memory(price), run.trainer_seconds(price)
+    memory = run.memory(price)
     estimate = _priced(spec, dataset, price, prices.vendor(provider))
     return replace(
         estimate,
@@ -171,8 +175,7 @@ def on_gpu(
         memory_bytes_low=round(memory.low) if memory else None,
         memory_bytes_high=round(memory.high) if memory else None,
         memory_parts=run.most,
-        expected_seconds=expected.middle if expected else None,
-        expected_memory_bytes=run.expected_memory_bytes,
+        expected=run.expectation(price),
         notes=[*run.notes(price, provider, gpu), *estimate.notes],
     )
 

@@ -23,6 +23,7 @@ GRANTS = {
         "insert(byte_size,id,mime_type,name,project_id,storage_path)",
         "update(name)",
     },
+    "estimate_calibrations": {"select"},
     "fine_tuned_models": {"select", "update(description,notes,tag,tags)"},
     "generation_batches": {"select"},
     "model_usage": {"select"},

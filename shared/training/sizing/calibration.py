@@ -22,6 +22,21 @@ _MAD_TO_SIGMA, _LEAST_SPREAD = 1.4826, 0.1
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """What the formulas alone say of a run: the middles, to be compared with the trainer's own figures."""
+
+    gpu: str  # as the provider names it; cpu: this machine
+    size_class: int
+    seconds: float  # of the trainer, without the container around it
+    memory_bytes: int | None  # as its libraries count it; None: they do not
+
+
+def size_class(parameters: int) -> int:
+    """Models of one class differ at most by a factor of two, and are compared with one another."""
+    return round(math.log2(parameters))
+
+
+@dataclass(frozen=True)
 class Observation:
     """Observed over estimated, of one completed run; None: not observed."""
 

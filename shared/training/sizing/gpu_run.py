@@ -9,7 +9,7 @@ from shared.training import catalog
 from shared.training.files import TrainingFile
 from shared.training.prices import Price, gpu_cost_usd
 from shared.training.shapes import ModelShape
-from shared.training.sizing.calibration import Calibration, calibrated
+from shared.training.sizing.calibration import Calibration, Expectation, calibrated, size_class
 from shared.training.sizing.duration import START_SECONDS, trainer_seconds
 from shared.training.sizing.gpus import CARDS, Card, Range
 from shared.training.sizing.memory import Memory, gpu_memory
@@ -82,12 +82,15 @@ class GpuRun:
         reserved = calibrated(Range(self.least.reserved, self.most.reserved), self._calibration(price).memory)
         return Range(reserved.low + self.least.runtime, reserved.high + self.most.runtime)
 
-    @property
-    def expected_memory_bytes(self) -> int | None:
-        """What the formulas say that the libraries will have reserved: the middle."""
-        if self.least is None or self.most is None:
+    def expectation(self, price: Price | None) -> Expectation | None:
+        """What is compared with what the trainer will say; None: speed or size is not known."""
+        seconds = self.trainer_seconds(price)
+        if seconds is None or price is None or price.gpu is None or self.shape is None:
             return None
-        return round(Range(self.least.reserved, self.most.reserved).middle)
+        assert self.least is not None
+        assert self.most is not None
+        reserved = Range(self.least.reserved, self.most.reserved).middle
+        return Expectation(price.gpu, size_class(self.shape.parameters), seconds.middle, round(reserved))
 
     def trainer_seconds(self, price: Price | None) -> Range | None:
         """As the formulas say, without what earlier runs say; None: speed or size is not known."""
