@@ -41,6 +41,7 @@ RIGHTS: dict[str, tuple[set[str], set[str], set[str], set[str]]] = {
     "training_templates": (MEMBERS, EDITORS, EDITORS, EDITORS),
     "training_jobs": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "training_job_documents": (MEMBERS, SERVICE, SERVICE, SERVICE),
+    "estimate_calibrations": (MEMBERS, SERVICE, SERVICE, SERVICE),
     "training_job_events": (MEMBERS, SERVICE, NOBODY, NOBODY),
     "training_metrics": (MEMBERS, SERVICE, NOBODY, NOBODY),
     "fine_tuned_models": (MEMBERS, SERVICE, EDITORS, SERVICE),
@@ -70,6 +71,7 @@ UPDATES = {
     "training_templates": "description = 'x'",
     "training_jobs": "cost_usd = 0",
     "training_job_documents": "fetched_at = now()",
+    "estimate_calibrations": "duration_ratio = 1",
     "training_job_events": "message = 'x'",
     "training_metrics": "training_loss = 0",
     "fine_tuned_models": "notes = 'x'",
@@ -144,6 +146,9 @@ class World:
             | made
             | {"user_id": owner, "idempotency_key": unique, "request_hash": "h", "model_name": "m"},
             "training_job_documents": of_job | {"attempt": 1, "document_id": uuid4(), "pair_ids": [uuid4()]},
+            "estimate_calibrations": in_project
+            | {"job_id": uuid4(), "provider": "local", "gpu": "cpu", "method": "full", "size_class": 19}
+            | {"expected_seconds": 1},
             "training_job_events": of_job | {"type": "t", "message": "m"},
             "training_metrics": of_job | {"step": uuid4().int % 10**6},
             "fine_tuned_models": in_project | made | {"name": "m"},
@@ -180,6 +185,7 @@ class World:
             "deployment_history",
             "model_usage",
             "dataset_xrays",
+            "estimate_calibrations",
         }
         for table in RIGHTS:
             if table in ("projects", "project_members"):
@@ -189,6 +195,8 @@ class World:
                 row["provider"] = "openai"
             if table == "project_prompts":
                 row["name"] = "rules"
+            if table == "estimate_calibrations":
+                row["job_id"] = self.ids["training_jobs"]
             if table not in numbered:
                 self.ids[table] = uuid4()
                 row["id"] = self.ids[table]
