@@ -9,6 +9,7 @@ that is tried out before it is relied upon.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from shared.datasets.loss_mask import IGNORED
@@ -48,16 +49,17 @@ class Packer:
         lengths = [len(row["input_ids"]) for row in rows]
         return lay_out(lengths, sum(lengths) if self._one_line else max(lengths))
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """input_ids, labels and position_ids, each (lines, tokens). Without an attention mask.
 
-        What fills the end of a line has position 0 throughout: to the mask each such token is a row.
+        What fills the end of a line has position 0 throughout: to the mask each such token is a row. A single
+        line has nothing to fill; with it comes where its rows begin, by the names that transformers has.
         """
         import torch
 
         lines = self.lines(rows)
         width = max(sum(len(rows[index]["input_ids"]) for index in line) for line in lines)
-        batch = {
+        batch: dict[str, Any] = {
             "input_ids": torch.full((len(lines), width), self._pad_token_id),
             "labels": torch.full((len(lines), width), IGNORED),
             "position_ids": torch.zeros((len(lines), width), dtype=torch.long),
@@ -71,7 +73,17 @@ class Packer:
                 batch["labels"][number, begin:end] = torch.tensor(labels)
                 batch["position_ids"][number, begin:end] = torch.arange(len(ids))
                 begin = end
-        return batch
+        return batch | self._bounds([len(rows[index]["input_ids"]) for index in lines[0]])
+
+    def _bounds(self, lengths: list[int]) -> dict[str, Any]:
+        import torch
+
+        if not self._one_line:
+            return {}
+        begins = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+        return {"cu_seq_lens_q": begins, "cu_seq_lens_k": begins} | dict.fromkeys(
+            ("max_length_q", "max_length_k"), max(lengths)
+        )
 
 
 def real_tokens(position_ids: torch.Tensor) -> torch.Tensor:
@@ -105,13 +117,19 @@ def isolates(model: PreTrainedModel, packer: Packer, rows: Sequence[Row]) -> boo
 
 def _foretold(model: PreTrainedModel, packer: Packer, rows: Sequence[Row], wanted: int) -> torch.Tensor:
     """The log-probability of each token of one of the rows but its first."""
+    import torch
+
     lines = packer.lines(rows)
     line = next(number for number, line in enumerate(lines) if wanted in line)
     before = lines[line][: lines[line].index(wanted)]
     begin = sum(len(rows[index]["input_ids"]) for index in before)
     end = begin + len(rows[wanted]["input_ids"])
-    batch = {name: tensor.to(model.device) for name, tensor in packer(rows).items()}
-    output: Any = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False)
+    batch: dict[str, Any] = {
+        name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+        for name, value in packer(rows).items()
+        if name != "labels"
+    }
+    output: Any = model(**batch, use_cache=False)
     chances: torch.Tensor = output.logits[line, begin : end - 1].float().log_softmax(-1)
     return chances.gather(-1, batch["input_ids"][line, begin + 1 : end, None])
 

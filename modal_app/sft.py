@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from modal_app import hardware
 from modal_app.arguments import loop_arguments
+from modal_app.attention import attend_within_rows
 from modal_app.base import Loaded
 from modal_app.data import TrainingRows
-from modal_app.lora import adapters
+from modal_app.lora import adapters, compute_lean
 from modal_app.packing import Packer, isolates, real_tokens
 from modal_app.task import Task
 from shared.datasets.loss_mask import IGNORED
@@ -61,14 +62,15 @@ def build_trainer(
         peft_config=adapters(spec, base.model) if spec.method in ADAPTERS else None,
         callbacks=list(callbacks),
     )
+    if spec.method in ADAPTERS:
+        compute_lean(trainer.model)
     if spec.method == "qlora":  # TRL rounds them to bfloat16, which loses small updates
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(torch.float32)
     if spec.config.packing and len(data.rows) > 1:
-        packer = Packer(
-            base.tokenizer.pad_token_id, one_line="flash" in str(base.model.config._attn_implementation)
-        )
+        knows_rows = attend_within_rows(base.model) or "flash" in str(base.model.config._attn_implementation)
+        packer = Packer(base.tokenizer.pad_token_id, one_line=knows_rows)
         if isolates(trainer.model, packer, data.rows):
             trainer.data_collator = packer
         else:
@@ -123,14 +125,14 @@ def _with_a_plain_loss(trainer: type[SFTTrainer]) -> type[SFTTrainer]:
             return_outputs: bool = False,
             num_items_in_batch: torch.Tensor | int | None = None,
         ) -> torch.Tensor:
+            known = {name: value for name, value in inputs.items() if name != "labels"}
             learned = inputs["labels"][:, 1:] != IGNORED
-            first = int(learned.any(dim=0).nonzero()[0])  # no answer begins before this position
-            targets, learned = inputs["labels"][:, 1 + first :], learned[:, first:]
-            known = {name: inputs[name] for name in ("attention_mask", "position_ids") if name in inputs}
-            logits = model(
-                input_ids=inputs["input_ids"], **known, logits_to_keep=1 + targets.size(1), use_cache=False
-            ).logits[:, :-1]
-            total = cross_entropy(logits[learned], targets[learned], reduction="sum")
+            before = learned.any(dim=0).nonzero()[:, 0]  # positions that foretell an answer in some line
+            logits = model(**known, logits_to_keep=before, use_cache=False).logits
+            targets = inputs["labels"][:, 1 + before]
+            total = cross_entropy(
+                logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+            )
             return total / (learned.sum() if num_items_in_batch is None else num_items_in_batch)
 
     return SmallVocabularyTrainer
