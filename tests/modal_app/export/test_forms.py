@@ -24,6 +24,27 @@ from tests.modal_app.trainers import Trainer
 
 HOSTILE = "Öl | <script>alert(1)</script>\n# [x](y) `z`\n---\nlicense: mit"
 
+STAND_IN = """
+import ctypes
+
+LLAMA_FTYPE_MOSTLY_Q4_K_M = 15
+
+
+class llama_model_quantize_params(ctypes.Structure):
+    _fields_ = [("nthread", ctypes.c_int32), ("ftype", ctypes.c_int)]
+
+
+def llama_model_quantize_default_params():
+    return llama_model_quantize_params()
+
+
+def llama_model_quantize(source: bytes, target: bytes, parameters, /) -> int:
+    wanted = ctypes.cast(parameters, ctypes.POINTER(llama_model_quantize_params)).contents
+    with open(source, "rb") as read, open(target, "wb") as write:
+        write.write(read.read(4) + b" as %d" % wanted.ftype)
+    return 0
+"""
+
 
 def export(run_dir: Path, form: str, output: Path, *more: str) -> tuple[int, list[dict[str, Any]]]:
     """The exit code, and what was told."""
@@ -163,6 +184,18 @@ def test_a_full_disk_leaves_nothing_behind(taught: Path, tmp_path: Path) -> None
     assert done.returncode == 1
     assert json.loads(done.stdout.splitlines()[-1])["error"]["code"]
     assert not list(tmp_path.iterdir())
+
+
+def test_q4_k_m_is_asked_of_llama_cpp_where_it_is(
+    taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in with the names and types of llama-cpp-python 0.3.36, which takes minutes to build."""
+    (tmp_path / "llama_cpp.py").write_text(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.getcwd()}")
+    code, told = export(taught, "gguf", tmp_path / "model", "--quantization", "q4_k_m")
+    assert code == 0, told
+    assert {file["name"] for file in told[-1]["files"]} == {"README.md", "model.gguf"}
+    assert (tmp_path / "model" / "model.gguf").read_bytes() == b"GGUF as 15"
 
 
 def _dtypes(directory: Path) -> set[str]:
