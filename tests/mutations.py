@@ -31,6 +31,7 @@ _CLAIMS = "supabase/migrations/20261121000200_job_claims.sql"
 _KILLS = "tests/functions/test_generation_kills.py"
 _PACKING = "tests/modal_app/test_packing.py"
 _BATCHES = "tests/functions/test_generation_batch.py"
+_GGUF = "tests/modal_app/export/test_gguf.py"
 _CAP = "tests/functions/test_generation_spend.py::test_no_chunk_is_begun_that_could_pass_the_cap"
 
 
@@ -270,6 +271,21 @@ MUTATIONS = (
         "a base model that lacks weights is refused",
         (("modal_app/base.py", 'sorted(found["missing_keys"])', "[]"),),
         ("tests/modal_app/test_failures.py::test_a_base_model_that_lacks_weights",),
+    ),
+    Mutation(
+        "q and k are laid out as llama.cpp rotates them",
+        (("modal_app/export/architectures.py", "_BLOCK, interleaves=True", "_BLOCK, interleaves=False"),),
+        (f"{_GGUF}::test_other_architectures_compute_the_same",),
+    ),
+    Mutation(
+        "the stretched positions of Llama 3.1 are exported",
+        (("modal_app/export/architectures.py", 'if rope["rope_type"] != "llama3":', "if True:"),),
+        (f"{_GGUF}::test_other_architectures_compute_the_same",),
+    ),
+    Mutation(
+        "a template that does more than join messages is refused",
+        (("modal_app/export/turns.py", "if not explained or not _joins(", "if False and not _joins("),),
+        ("tests/modal_app/export/test_ollama.py::test_a_template_that_does_more_is_refused",),
     ),
 )
 
