@@ -7,8 +7,6 @@ when it is lost. docs/modal.md tells what each function may reach.
 
 # Without `from __future__ import annotations`: Modal reads the type of a parameter where it is written.
 
-import runpy
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,12 +66,10 @@ def train_axolotl(ticket: dict[str, Any]) -> dict[str, Any]:
 )
 def export(arguments: list[str]) -> None:
     """As `python -m modal_app.export ARGUMENTS` does, on models and files in the volume of the runs."""
-    sys.argv = ["modal_app.export", *arguments]
-    try:
-        runpy.run_module("modal_app.export", run_name="__main__")
-    except SystemExit as end:
-        if end.code:
-            raise RuntimeError(f"The export ended with {end.code}; its log says why.") from None
+    from modal_app.export.__main__ import main
+
+    if main(arguments):
+        raise RuntimeError("Nothing was exported. The last line of the log says why.")
     _keep()
 
 

@@ -19,7 +19,7 @@ from modal_proto import api_pb2
 from pydantic import SecretStr
 
 from modal_app import images
-from modal_app.app import train
+from modal_app.app import export, train
 from shared.errors import ProviderRejected
 from shared.providers.modal import ModalProvider
 from shared.training.prices import gpu_prices
@@ -164,18 +164,24 @@ def test_without_its_secret_nothing_is_deployed(tmp_path: Path) -> None:
         assert fake.deployed.apps == {}
 
 
-def _train_here(ticket: dict[str, str], answer: Path) -> None:
-    answer.write_text(json.dumps(train.local(ticket)))
+def _train_and_export_here(ticket: dict[str, str], answer: Path) -> None:
+    result = train.local(ticket)
+    made = [result["artifact_path"], "--format", "gguf", "--output", str(answer.with_name("exported"))]
+    export.local(made)
+    with pytest.raises(RuntimeError, match="Nothing was exported"):
+        export.local(made)  # something lies there already
+    answer.write_text(json.dumps(result))
 
 
-def test_the_deployed_trainer_runs_here_as_well(
+def test_what_is_deployed_trains_and_exports_here_as_well(
     libraries: ForkServerContext, callback: Endpoint, data_dir: Path, tmp_path: Path
 ) -> None:
     ticket = work_for(callback, data_dir, trainers.facts(12), epochs=2)
-    process = libraries.Process(target=_train_here, args=(ticket.for_wire(), tmp_path / "answer"))
+    process = libraries.Process(target=_train_and_export_here, args=(ticket.for_wire(), tmp_path / "answer"))
     process.start()
     assert Trainer(data_dir / "runs" / str(ticket.run_id), process).wait() == 0
     result = RunResult.model_validate_json((tmp_path / "answer").read_text())
     assert result.state == RunState.COMPLETED, result.error
     assert Path(result.artifact_path or "", "model.safetensors").exists()
     assert callback.stored[-1].result == result
+    assert (tmp_path / "exported" / "model.gguf").stat().st_size > 1_000_000
