@@ -29,6 +29,7 @@ _LATE_INTENT = (
 _BUDGETS = "supabase/migrations/20261121000700_budgets.sql"
 _CLAIMS = "supabase/migrations/20261121000200_job_claims.sql"
 _KILLS = "tests/functions/test_generation_kills.py"
+_LOCAL = "tests/shared/providers/test_local.py"
 _PACKING = "tests/modal_app/test_packing.py"
 _BATCHES = "tests/functions/test_generation_batch.py"
 _GGUF = "tests/modal_app/export/test_gguf.py"
@@ -286,6 +287,32 @@ MUTATIONS = (
         "a template that does more than join messages is refused",
         (("modal_app/export/turns.py", "if not explained or not _joins(", "if False and not _joins("),),
         ("tests/modal_app/export/test_ollama.py::test_a_template_that_does_more_is_refused",),
+    ),
+    Mutation(
+        "a device of this machine trains one run at a time",
+        (("shared/providers/local_line.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_UN"),),
+        (f"{_LOCAL}::test_one_run_trains_and_the_others_wait_in_the_order_of_their_start",),
+    ),
+    Mutation(
+        "a run that was killed comes back to its place in the line",
+        (("shared/providers/local_process.py", 'past.place if past else ""', '""'),),
+        (f"{_LOCAL}::test_what_was_killed_goes_before_those_that_wait",),
+    ),
+    Mutation(
+        "an engine that is not there is refused before anything is paid",
+        (("functions/estimate_training/plan.py", "    _require_engine(options)\n", ""),),
+        (
+            "tests/functions/test_start_training.py"
+            "::test_an_engine_that_is_not_there_is_refused_before_anything_is_paid",
+        ),
+    ),
+    Mutation(
+        "what must outlive a rented machine is kept at each checkpoint",
+        (("modal_app/progress.py", "            kept()\n", ""),),
+        (
+            "tests/modal_app/test_remote.py"
+            "::test_what_must_outlive_the_machine_is_kept_at_each_checkpoint_and_at_the_end",
+        ),
     ),
 )
 
