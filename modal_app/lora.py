@@ -10,6 +10,7 @@ from shared.training.catalog import TINY
 from shared.training.spec import RunSpec
 
 if TYPE_CHECKING:
+    import torch
     from peft import LoraConfig
     from transformers import PreTrainedModel
 
@@ -52,7 +53,7 @@ def _require_layers(names: tuple[str, ...], model: PreTrainedModel) -> None:
         )
 
 
-def compute_lean(model: PreTrainedModel) -> None:
+def compute_lean(model: torch.nn.Module) -> None:
     """The adapters compute the same with fewer passes over what they read and write.
 
     peft casts all that an adapter reads to the adapter's dtype, and scales and adds in passes of their own.

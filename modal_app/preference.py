@@ -16,7 +16,7 @@ from modal_app import hardware
 from modal_app.arguments import LEAST_ROWS_AT_ONCE, loop_arguments
 from modal_app.base import Loaded
 from modal_app.data import TrainingRows
-from modal_app.lora import adapters
+from modal_app.lora import adapters, compute_lean
 from modal_app.session.failures import RunFailed
 from modal_app.task import Task
 from shared.datasets.loss_mask import IGNORED
@@ -71,6 +71,8 @@ def build_trainer(
         peft_config=adapters(spec, base.model),
         callbacks=list(callbacks),
     )
+    assert trainer.model is not None
+    compute_lean(trainer.model)
     return trainer
 
 

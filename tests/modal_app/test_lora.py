@@ -37,7 +37,8 @@ def computed(model: Any) -> tuple[Any, Any]:
     ids = torch.tensor([[9, 8, 7, 6, 5, 4], [5, 6, 7, 8, 9, 10]])
     logits = model(input_ids=ids).logits.float()
     logits.square().mean().backward()
-    return logits.detach(), torch.cat([p.grad.float().flatten() for p in model.parameters() if p.requires_grad])
+    gradients = [weight.grad.float().flatten() for weight in model.parameters() if weight.requires_grad]
+    return logits.detach(), torch.cat(gradients)
 
 
 @pytest.mark.parametrize(("dtype", "difference"), [("float32", 1e-5), ("bfloat16", 3e-2)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shared.training.config import ADAPTERS, Method
 from shared.training.shapes import ModelShape
-from shared.training.sizing.activations import kept_bytes
+from shared.training.sizing.activations import is_masked, kept_bytes
 from shared.training.sizing.gpus import Card, Range
 from shared.training.sizing.workload import Workload
 
@@ -21,8 +21,8 @@ _PASSES: dict[Method, float] = {
     "kto": 6.0,
     "embedding": 3.0,
 }
-# Attention is not causal under a mask: every token meets the whole line, in two products. Backward costs 2.5
-# forward passes (Dao 2023, arXiv 2307.08691, section 3.1).
+# Attention is two products: under a mask every token meets the whole line, within a row half of it. Backward
+# costs 2.5 forward passes (Dao 2023, arXiv 2307.08691, section 3.1).
 _ATTENTION_BACKWARD = 2.5
 # Of the peak, in the matrix products alone; 0.75 is what large bfloat16 products reach, 0.4 small ones.
 _SHARE_OF_PEAK = Range(0.40, 0.75)
@@ -40,7 +40,7 @@ def flops_per_token(shape: ModelShape, method: Method, width: float, *, recomput
     """Operations for one token in a line of `width` tokens, over all passes. recomputes: blocks are computed
     again in the backward pass, as they are on a GPU."""
     passes = _PASSES[method] - (0 if recomputes or method == "embedding" else 1)
-    attention = 4 * shape.layers * shape.query * width
+    attention = (4 if is_masked(shape, method) else 2) * shape.layers * shape.query * width
     forward = passes - (1 if method in ADAPTERS else 2)
     return passes * 2 * shape.matmul_parameters + (forward + _ATTENTION_BACKWARD) * attention
 
@@ -68,7 +68,13 @@ def _loop(shape: ModelShape, work: Workload, flops: float, bandwidth: float, *, 
     tokens = work.tokens * end(work.padding)
     speed = flops * end(_SHARE_OF_PEAK, best_is_high=True)
     bandwidth *= end(_SHARE_OF_BANDWIDTH, best_is_high=True)
-    kept = kept_bytes(shape, adapters=adapts, on_gpu=True, dropout=work.config.lora_dropout > 0)
+    kept = kept_bytes(
+        shape,
+        adapters=adapts,
+        on_gpu=True,
+        dropout=work.config.lora_dropout > 0,
+        masked=is_masked(shape, work.method),
+    )
     moved = tokens * shape.layers * kept * end(_TOUCHES)
     if work.method == "qlora":  # read in 4 bits and written in 16, each time that they are needed
         moved += work.passes * _PASSES[work.method] * shape.linear_parameters * 2.5

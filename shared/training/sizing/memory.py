@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from shared.training.config import ADAPTERS, Method
 from shared.training.shapes import ModelShape
-from shared.training.sizing.activations import kept_bytes
+from shared.training.sizing.activations import is_masked, kept_bytes
 
 _FLOAT32, _BFLOAT16 = 4, 2
 # NF4 with double quantisation: 4 bits, and 0.127 bits of scales (Dettmers et al. 2023, section 3).
@@ -22,6 +22,7 @@ _ADAM_MOMENTS = 2
 _TILE_TOKENS, _TILE_WORDS = 4_096, 32_768
 _SMALL_VOCABULARY = 8_192  # up to which the trainer holds all logits on a CPU, as modal_app/sft.py says
 _CPU_TILE_COPIES = 5  # what the torch code of the tile makes where there is no Triton
+_MASK_BYTES = 3  # a token and token: as it is kept, and as the kernel wants it
 _CONTEXT_BYTES = 1e9  # CUDA and its libraries: not counted by torch
 # What torch's allocator keeps beyond what is used: little beside weights that stay, more beside tensors that
 # come and go. Not measured.
@@ -73,10 +74,11 @@ def gpu_memory(
     adapters = shape.adapter_parameters(lora_r) if adapts else 0
     trained = adapters if adapts else shape.parameters
     gradients = _FLOAT32 * trained
-    kept = kept_bytes(shape, adapters=adapts, on_gpu=True, dropout=dropout) * tokens
-    # Working copies of the widest tensor, and the mask as it is kept and as the kernel wants it.
-    widest = shape.intermediate * shape.experts_per_token * tokens * (8 if adapts else 4)
-    block = kept + widest + 3 * tokens * width + _unpacked(shape, method)
+    masked = is_masked(shape, method)
+    kept = kept_bytes(shape, adapters=adapts, on_gpu=True, dropout=dropout, masked=masked) * tokens
+    mask = _MASK_BYTES * tokens * width if masked else 0
+    widest = shape.intermediate * shape.experts_per_token * tokens * (8 if adapts else 4)  # working copies
+    block = kept + widest + mask + _unpacked(shape, method)
     stream = shape.hidden * tokens * (_BFLOAT16 if adapts else _FLOAT32)  # between two blocks
     if method == "embedding":  # every block keeps all: the trainer checkpoints language models only
         moments = [(shape.layers * kept + widest, 0.0, gradients)]
@@ -114,7 +116,9 @@ def cpu_memory(
     adapts = method in ADAPTERS
     adapters = shape.adapter_parameters(lora_r) if adapts else 0
     trained = adapters if adapts else shape.parameters
-    kept = kept_bytes(shape, adapters=adapts, on_gpu=False, dropout=dropout) * tokens
+    masked = is_masked(shape, method)
+    kept = kept_bytes(shape, adapters=adapts, on_gpu=False, dropout=dropout, masked=masked) * tokens
+    mask = _MASK_BYTES * tokens * width if masked else 0
     if shape.vocabulary <= _SMALL_VOCABULARY:
         loss = 3 * tokens * shape.vocabulary * _FLOAT32  # logits, their logarithms, their gradient
     else:
@@ -125,7 +129,7 @@ def cpu_memory(
         adapters=_FLOAT32 * adapters,
         gradients=_FLOAT32 * trained,
         optimizer=_ADAM_MOMENTS * _FLOAT32 * trained,
-        activations=shape.layers * (kept + 3 * tokens * width) + _unpacked(shape, method),
+        activations=shape.layers * (kept + mask) + _unpacked(shape, method),
         loss=loss if shape.answers else 0.0,
         allocator=0.0,
         runtime=_PROCESS_BYTES,

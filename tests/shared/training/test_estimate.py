@@ -83,11 +83,13 @@ def test_more_work_is_never_cheaper(provider: str, method: Method) -> None:
         assert all(a <= b for a, b in zip(bounds[less], bounds[more], strict=True))
 
 
-# Layer-by-layer sums for 8,192 tokens a step with checkpointing, adapters of rank 16 in float32.
+# Sums by hand for 8,192 tokens a step with checkpointing and adapters of rank 16 in float32. Of the first:
+# weights 1.0, adapters with their moments 0.1, inputs of 24 blocks 0.4, one block 0.6 and its widest tensor
+# 0.3, allocator 0.2, CUDA 1.0.
 @pytest.mark.parametrize(
     ("base_model", "gigabytes"),
     [
-        ("Qwen/Qwen2.5-0.5B-Instruct", 4.3),
+        ("Qwen/Qwen2.5-0.5B-Instruct", 3.6),
         ("Qwen/Qwen3-4B", 14.7),
         ("meta-llama/Llama-3.1-8B-Instruct", 25.0),
     ],

@@ -48,7 +48,7 @@ def test_what_is_published_of_some_holds() -> None:
     assert on_gpu("qlora", shape=LLAMA_70B, tokens=512, width=512).total < 48 * GB
     assert on_gpu("full", shape=LLAMA_70B, tokens=512, width=512).total > 780 * GB
     assert on_gpu("lora", tokens=4096, width=2048).total < 24 * GB
-    assert 24 * GB < on_gpu("lora").total < 48 * GB
+    assert 20 * GB < on_gpu("lora").total < 48 * GB
     assert on_gpu("full").total > 80 * GB
 
 
