@@ -1,0 +1,1 @@
+"""What the benchmarks of training share: the work, and who does it."""
