@@ -20,9 +20,10 @@ import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from benchmarks.training.contestant import Outcome, Who, Work
-from benchmarks.training.runs import endpoint, run
+from benchmarks.training.runs import device_name, endpoint, run
 from benchmarks.training.work import Shape, write_base, write_rows
 from shared.training.shapes import shape_of_config
 from shared.training.sizing.gpus import CARDS
@@ -74,12 +75,10 @@ SMALL = Form(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    import torch
-
     parser = argparse.ArgumentParser(description="Tuning on a GPU, against TRL.")
     parser.add_argument("--profile", action="store_true", help="print where the time of ours goes")
     profile = parser.parse_args(arguments).profile
-    card = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    card = device_name()
     form = LARGE if card else SMALL
     if card is None:
         print("No CUDA here: the small form. FlashAttention and Liger need a GPU.", file=sys.stderr)
@@ -90,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
         (RESULTS / f"train-gpu-{card.replace(' ', '-')}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
-def compare(form: Form, card: str | None, *, profile: bool = False) -> dict[str, object]:
+def compare(form: Form, card: str | None, *, profile: bool = False) -> dict[str, Any]:
     """The result, as all benchmarks print it."""
     outcomes: dict[Who, list[Outcome]] = {who: [] for who in form.contestants}
     with tempfile.TemporaryDirectory() as name, endpoint() as url:
@@ -117,7 +116,7 @@ def compare(form: Form, card: str | None, *, profile: bool = False) -> dict[str,
     }
     peer = form.contestants[-1] if card is None else "flash"
     shape = shape_of_config(config)
-    result: dict[str, object] = {
+    result: dict[str, Any] = {
         "name": "train-gpu",
         "ours": round(rate["ours"]),
         "peer": round(rate[peer]),

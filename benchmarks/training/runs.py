@@ -35,6 +35,13 @@ def run(work: Work, **environment: str) -> Outcome:
     return Outcome.model_validate_json(done.stdout.splitlines()[-1])
 
 
+def device_name() -> str | None:
+    """What this machine computes with, by its maker's name; None: no CUDA."""
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
 @contextmanager
 def endpoint() -> Iterator[str]:
     """The address of a report-training that takes whatever it is told."""
@@ -60,3 +67,4 @@ def endpoint() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
+        server.server_close()
