@@ -27,7 +27,7 @@ def loop_arguments(task: Task, *, rows_at_once: int, example_count: int, held_ou
         "output_dir": str(task.directory.checkpoints),
         "num_train_epochs": config.epochs,
         "per_device_train_batch_size": rows_at_once,
-        "gradient_accumulation_steps": config.batch_size // rows_at_once,
+        "gradient_accumulation_steps": config.batch_size // (rows_at_once * task.place.count),
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.lr_scheduler,
         "warmup_steps": round((config.warmup_ratio or 0) * steps),
@@ -45,6 +45,15 @@ def loop_arguments(task: Task, *, rows_at_once: int, example_count: int, held_ou
         "report_to": "none",
         "disable_tqdm": True,
     }
+    if task.place.count > 1:
+        arguments |= {
+            "ddp_find_unused_parameters": False,  # every one is used, and looking for others takes time
+        }
+    if is_sharded(task):
+        arguments |= {
+            "fsdp": True,
+            "fsdp_config": {"version": 2, "activation_checkpointing": device == "cuda"},
+        }
     if held_out:
         arguments |= {
             "eval_strategy": "steps",
@@ -61,6 +70,14 @@ def loop_arguments(task: Task, *, rows_at_once: int, example_count: int, held_ou
             "save_total_limit": 3,  # the best one as well
         }
     return arguments
+
+
+def is_sharded(task: Task) -> bool:
+    """Whether each rank holds a part of the weights (FSDP, Zhao et al. 2023), and not all of them (DDP).
+
+    Where all of them are trained, they are a quarter of what lies in memory for each; adapters are small.
+    """
+    return task.place.count > 1 and task.spec.method == "full"
 
 
 def total_steps(spec: RunSpec, example_count: int) -> int:

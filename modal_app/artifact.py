@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 
 
 def save(
-    directory: RunDirectory, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: RunSpec
+    directory: RunDirectory,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    spec: RunSpec,
+    *,
+    weights: dict[str, torch.Tensor] | None = None,
 ) -> int:
     """`artifact/` is a whole model with its tokenizer afterwards. Returns its bytes.
 
     Adapters are kept in `adapter/` and merged into the artifact, so that it is served like any model. The
-    template is saved without the marks that only trainers read.
+    template is saved without the marks that only trainers read. weights: those of a model that is sharded;
+    None: it has its own.
     """
     from peft import PeftModel
 
@@ -37,9 +43,13 @@ def save(
             model = _on_whole_weights(spec, directory.adapter)
         model = model.merge_and_unload()
     with replacing(directory.artifact) as draft:
-        module: torch.nn.Module = model  # whose `to` is typed
-        module.to(hardware.saved_dtype())
-        model.save_pretrained(draft)
+        if weights is None:
+            module: torch.nn.Module = model  # whose `to` is typed
+            module.to(hardware.saved_dtype())
+        else:
+            weights = {name: tensor.to(hardware.saved_dtype()) for name, tensor in weights.items()}
+            model.config.dtype = hardware.saved_dtype()
+        model.save_pretrained(draft, state_dict=weights)
         tokenizer.chat_template = plain_template(str(tokenizer.chat_template))
         tokenizer.save_pretrained(draft)
     return size_bytes(directory.artifact)

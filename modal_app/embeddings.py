@@ -15,6 +15,7 @@ from modal_app import artifact, hardware
 from modal_app.arguments import loop_arguments, total_steps
 from modal_app.base import refusing, source_of
 from modal_app.data import read_rows
+from modal_app.ranks.rows import sharing
 from modal_app.session.failures import RunFailed
 from modal_app.task import Task
 from shared.datasets.loss_mask import limit_tokens
@@ -63,8 +64,7 @@ class EmbeddingLearner:
 
     @property
     def rows_at_once(self) -> int:
-        batch_size, most = self._task.spec.config.batch_size, self._task.most_rows_at_once
-        assert batch_size
+        batch_size, most = self._rank_rows, self._task.most_rows_at_once
         return min(batch_size, max(1, MICRO_BATCH_TOKENS // self._longest_tokens), most or batch_size)
 
     @property
@@ -97,33 +97,37 @@ class EmbeddingLearner:
             MultipleNegativesRankingLoss,
         )
 
-        batch_size = self._task.spec.config.batch_size
-        assert batch_size
+        several = self._task.place.count > 1
         arguments = loop_arguments(
             self._task,
-            rows_at_once=batch_size,
+            rows_at_once=self._rank_rows,
             example_count=self.example_count,
             held_out=self.looks_at_held_out_rows,
         )
         loss = (
-            MultipleNegativesRankingLoss(self._model)
-            if batch_size == self.rows_at_once
+            MultipleNegativesRankingLoss(self._model, gather_across_devices=several)
+            if self._rank_rows == self.rows_at_once
             else CachedMultipleNegativesRankingLoss(
-                self._model, mini_batch_size=self.rows_at_once
+                self._model, mini_batch_size=self.rows_at_once, gather_across_devices=several
             )  # the same gradients
         )
-        trainer: Trainer = _trainer_class()(
+        config = SentenceTransformerTrainingArguments(
+            **arguments,
+            batch_sampler=BatchSamplers.NO_DUPLICATES,  # the same text twice would be right and wrong
+        )
+        config.dataloader_drop_last = False  # it sets this for several ranks, whose shares are even here
+        trainer: Trainer = sharing(_trainer_class(), self._task.place)(
             model=self._model,
-            args=SentenceTransformerTrainingArguments(
-                **arguments,
-                batch_sampler=BatchSamplers.NO_DUPLICATES,  # the same text twice would be right and wrong
-            ),
+            args=config,
             train_dataset=Dataset.from_list([row._asdict() for row in self._rows]),
             eval_dataset=Dataset.from_list([row._asdict() for row in self._held_out]) or None,
             loss=loss,
             callbacks=list(callbacks),
         )
         return trainer
+
+    def gather(self) -> None:
+        """Every rank holds all weights already."""
 
     def save(self) -> int:
         """`artifact/` is a model that SentenceTransformer loads afterwards."""
@@ -147,6 +151,12 @@ class EmbeddingLearner:
             "recall_rows": len(measured),
             "recall_on": "validation" if self._held_out else "training",
         }
+
+    @property
+    def _rank_rows(self) -> int:
+        """Rows of a step for one rank."""
+        assert self._task.spec.config.batch_size
+        return self._task.spec.config.batch_size // self._task.place.count
 
     def _measured_rows(self) -> list[Texts]:
         return (self._held_out or self._rows)[:_MOST_MEASURED_ROWS]
@@ -200,12 +210,14 @@ def _load(task: Task) -> SentenceTransformer:
 
 def _trainer_class() -> type[SentenceTransformerTrainer]:
     # The class is made here because its base is known only once sentence-transformers is imported.
+    import torch
     from sentence_transformers import SentenceTransformerTrainer
 
     class CountingTrainer(SentenceTransformerTrainer):
         def _track_num_input_tokens(self, inputs: dict[str, torch.Tensor]) -> None:
             """Both texts of each row; the trainer's own count knows one input only."""
             counts = [int(value.sum()) for name, value in inputs.items() if name.endswith("attention_mask")]
-            self.state.num_input_tokens_seen += sum(counts)
+            tokens = self.accelerator.gather(torch.tensor(sum(counts), device=self.args.device))
+            self.state.num_input_tokens_seen += int(tokens.sum())
 
     return CountingTrainer

@@ -38,6 +38,14 @@ def device() -> Device:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def take(number: int) -> None:
+    """This process computes on the GPU with that number from now on; without CUDA nothing happens."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number)
+
+
 def weights_dtype(method: Method) -> torch.dtype:
     """How the base model is held while it trains.
 
@@ -70,7 +78,10 @@ def memory() -> Memory:
 
     kind = device()
     if kind == "cuda":
-        return Memory(gpu_memory_bytes(), int(torch.cuda.get_device_properties(0).total_memory))
+        return Memory(
+            gpu_memory_bytes(),
+            int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory),
+        )
     if kind == "mps":
         return Memory(None, int(torch.mps.recommended_max_memory()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

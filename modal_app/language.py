@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from modal_app import artifact, hardware, preference, sft
-from modal_app.arguments import LEAST_ROWS_AT_ONCE, total_steps
+from modal_app.arguments import LEAST_ROWS_AT_ONCE, is_sharded, total_steps
 from modal_app.base import Loaded, load, template_fingerprint
 from modal_app.data import TrainingRows, tokenised_file
 from modal_app.session.failures import RunFailed
@@ -46,6 +46,7 @@ class LanguageLearner:
         held_out = self._rows(task.validation, "validation rows") if task.validation else None
         self._held_out = held_out if held_out and held_out.rows else None
         self._trainer: Trainer | None = None
+        self._whole: dict[str, Any] | None = None
 
     @property
     def example_count(self) -> int:
@@ -58,7 +59,7 @@ class LanguageLearner:
     @property
     def rows_at_once(self) -> int:
         return rows_at_once(
-            self._batch_size,
+            self._rank_rows,
             self.longest_row_tokens,
             least=self._least_rows,
             most=self._task.most_rows_at_once,
@@ -66,7 +67,7 @@ class LanguageLearner:
 
     @property
     def fewer_rows_at_once(self) -> int | None:
-        return fewer_rows_at_once(self._batch_size, self.rows_at_once, least=self._least_rows)
+        return fewer_rows_at_once(self._rank_rows, self.rows_at_once, least=self._least_rows)
 
     @property
     def longest_row_tokens(self) -> int:
@@ -89,11 +90,21 @@ class LanguageLearner:
         self._trainer = self._build(callbacks)
         return self._trainer
 
+    def gather(self) -> None:
+        """Weights that are sharded are put together in the memory of rank 0."""
+        assert self._trainer is not None
+        if is_sharded(self._task):
+            accelerator, model = self._trainer.accelerator, cast("PreTrainedModel", self._trainer.model)
+            weights = accelerator.get_state_dict(model)
+            self._whole = {name: weights[name] for name in weights if name not in model.all_tied_weights_keys}
+
     def save(self) -> int:
         """`artifact/` is a whole model with its tokenizer afterwards."""
         assert self._trainer is not None
         model = cast("PreTrainedModel", self._trainer.model)
-        return artifact.save(self._task.directory, model, self._base.tokenizer, self._task.spec)
+        return artifact.save(
+            self._task.directory, model, self._base.tokenizer, self._task.spec, weights=self._whole
+        )
 
     def template_fingerprint(self) -> str | None:
         """Of the template that the rows were rendered with."""
@@ -105,9 +116,10 @@ class LanguageLearner:
         return preference.metrics(self._trainer.state.log_history)
 
     @property
-    def _batch_size(self) -> int:
+    def _rank_rows(self) -> int:
+        """Rows of a step for one rank."""
         assert self._task.spec.config.batch_size
-        return self._task.spec.config.batch_size
+        return self._task.spec.config.batch_size // self._task.place.count
 
     @property
     def _least_rows(self) -> int:

@@ -14,11 +14,14 @@ from modal_app.checkpoints import latest_whole
 from modal_app.engines.choice import learner_of, require_engine
 from modal_app.pinned import pinned
 from modal_app.progress import training_callback
+from modal_app.ranks.leader import led
+from modal_app.ranks.place import Place
 from modal_app.session.failures import RunFailed, is_out_of_memory
 from modal_app.shortage import Shortage, give_back
 from modal_app.task import Learner, Task
 from shared import log as logs
 from shared.training.config import Method
+from shared.training.gpu_count import unshared
 from shared.training.recipe import Recipe
 from shared.training.spec import RunResult, RunState
 
@@ -34,10 +37,12 @@ def run(task: Task) -> RunResult:
     What runs out of memory is tried once more, from its last checkpoint, with at most half as many rows at
     once. Batches stay as they are, so the model learns the same.
     """
+    if reason := unshared(task.spec.config, task.spec.method, task.spec.gpu_count):
+        raise RunFailed("batch_not_shared", reason)
     require_engine(task.spec.config.engine)
     _import_libraries(task.spec.method)
     task.stop.check()
-    task = pinned(task)
+    task = replace(pinned(task), place=Place(0, task.spec.gpu_count))
     outcome = _attempt(task)
     if isinstance(outcome, RunResult):
         return outcome
@@ -59,12 +64,15 @@ def _attempt(task: Task) -> RunResult | Shortage:
     """A Shortage when the memory did not suffice; everything that the attempt held may be freed then."""
     learner: Learner | None = None
     try:
-        learner = learner_of(task)
-        task.stop.check()
-        # All is loaded. peft would ask the Hub about the base model at each checkpoint, to see whether its
-        # vocabulary was changed, and wait for it when it does not answer; nothing here changes one.
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        return _train(task, learner)
+        checkpoint = _checkpoint(task)
+        with led(task, checkpoint) as leader:
+            learner = loaded(task)
+            if leader:
+                leader.meet()
+            trainer = trained(task, learner, checkpoint)
+            if leader:
+                leader.finished()
+            return _saved(task, learner, trainer)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -73,8 +81,20 @@ def _attempt(task: Task) -> RunResult | Shortage:
         return Shortage.of(learner)
 
 
-def _train(task: Task, learner: Learner) -> RunResult:
-    checkpoint = _checkpoint(task)
+def loaded(task: Task) -> Learner:
+    """The model with its rows. Every rank calls this, and then `trained`. Raises RunFailed and Stopped."""
+    require_engine(task.spec.config.engine)
+    _import_libraries(task.spec.method)
+    learner = learner_of(task)
+    task.stop.check()
+    # All is loaded. peft would ask the Hub about the base model at each checkpoint, to see whether its
+    # vocabulary was changed, and wait for it when it does not answer; nothing here changes one.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    return learner
+
+
+def trained(task: Task, learner: Learner, checkpoint: Path | None) -> Trainer:
+    """The trainer after its last step, rank 0 having all weights. Raises Stopped with a checkpoint saved."""
     trainer = learner.trainer([_callback(task, learner)])
     _print_nothing(trainer)
     task.stop.check()
@@ -84,6 +104,11 @@ def _train(task: Task, learner: Learner) -> RunResult:
         task.stop.check()  # or the validation loss fell no further
     if learner.looks_at_held_out_rows and trainer.state.global_step not in _looks(trainer):
         trainer.evaluate()
+    learner.gather()
+    return trainer
+
+
+def _saved(task: Task, learner: Learner, trainer: Trainer) -> RunResult:
     task.reporter.say("Saving model")
     size_bytes = learner.save()
     task.directory.kept()
@@ -115,7 +140,12 @@ def _callback(task: Task, learner: Learner) -> TrainerCallback:
             "early_stopping_patience needs rows that are held out. Split the dataset, or set it to 0.",
         )
     return training_callback(
-        task.reporter, task.stop, task.spec.fingerprint(), patience=patience, kept=task.directory.kept
+        task.reporter,
+        task.stop,
+        task.spec.fingerprint(),
+        patience=patience,
+        kept=task.directory.kept,
+        place=task.place,
     )
 
 
@@ -188,5 +218,6 @@ def _result(task: Task, learner: Learner, trainer: Trainer, size_bytes: int) -> 
             template_fingerprint=learner.template_fingerprint(),
             spec_fingerprint=spec.fingerprint(),
             rows_at_once=learner.rows_at_once,
+            gpu_count=spec.gpu_count,
         ).model_dump(mode="json"),
     )

@@ -17,6 +17,7 @@ from modal_app.arguments import LEAST_ROWS_AT_ONCE, loop_arguments
 from modal_app.base import Loaded
 from modal_app.data import TrainingRows
 from modal_app.lora import adapters, compute_lean
+from modal_app.ranks.rows import sharing
 from modal_app.session.failures import RunFailed
 from modal_app.task import Task
 from shared.datasets.loss_mask import IGNORED
@@ -62,7 +63,7 @@ def build_trainer(
     looked_at = None
     if held_out:
         looked_at = _with_other_answers(held_out, spec.config.seed) if by_label else held_out.rows
-    trainer: Trainer = trainer_class(
+    trainer: Trainer = sharing(trainer_class, task.place)(
         model=base.model,
         args=config,
         train_dataset=Dataset.from_list(rows),

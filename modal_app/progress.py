@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from modal_app import hardware
 from modal_app.checkpoints import seal
+from modal_app.ranks.place import ALONE, Place
 from modal_app.session.failures import RunFailed
-from modal_app.session.reporter import Reporter
 from modal_app.session.stop import StopSignal
+from modal_app.task import Voice
 from shared.training.spec import Progress
 
 if TYPE_CHECKING:
@@ -53,12 +54,13 @@ class Session:
 
 
 def training_callback(
-    reporter: Reporter,
+    reporter: Voice,
     stop: StopSignal,
     fingerprint: str,
     *,
     patience: int = 0,
     kept: Callable[[], None] = lambda: None,
+    place: Place = ALONE,
 ) -> TrainerCallback:
     """The callback for one call of `train`.
 
@@ -81,7 +83,9 @@ def training_callback(
         def on_step_end(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
         ) -> None:
-            if stop.reason is not None:
+            reason = place.agreed(stop.reason)
+            if reason is not None:
+                stop.request(reason)  # so that every rank knows it
                 control.should_save = control.should_training_stop = True
             elif falls_no_more(state.log_history, patience):  # known before a resume already
                 control.should_training_stop = True
@@ -107,6 +111,9 @@ def training_callback(
         def on_save(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
         ) -> None:
+            place.meet()  # each rank has written its random state
+            if not place.leads:
+                return
             seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", fingerprint)
             kept()
 

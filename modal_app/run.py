@@ -110,7 +110,6 @@ def _prepare_environment(spec: RunSpec) -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "CUDA_VISIBLE_DEVICES": "0",  # TRL refuses to see several devices without a launcher
     }
     if not needs_network(spec.base_model):
         wanted["HF_HUB_OFFLINE"] = "1"
@@ -118,6 +117,9 @@ def _prepare_environment(spec: RunSpec) -> None:
         wanted["OMP_NUM_THREADS"] = "1"  # its matrices are too small to share out
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+    # As many as the run uses: TRL refuses to see several where each has no process of its own.
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(spec.gpu_count))))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(shown.split(",")[: spec.gpu_count])
 
 
 def not_claimed(trouble: ClaimLost | Refused | Unreachable) -> tuple[TrainerExit, RunResult]:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from modal_app import hardware
-from modal_app.arguments import loop_arguments
+from modal_app.arguments import is_sharded, loop_arguments
 from modal_app.attention import attend_within_rows
 from modal_app.base import Loaded
 from modal_app.data import TrainingRows
 from modal_app.lora import adapters, compute_lean
 from modal_app.packing import Packer, isolates, real_tokens
+from modal_app.ranks.place import shard_on_cpu_too
+from modal_app.ranks.rows import sharing
 from modal_app.task import Task
 from shared.datasets.loss_mask import IGNORED
 from shared.training.config import ADAPTERS
@@ -49,14 +51,18 @@ def build_trainer(
     trainer_class = _trainer_class(
         small_vocabulary=hardware.device() == "cpu" and len(base.tokenizer) <= SMALL_VOCABULARY
     )
-    trainer: Any = trainer_class(
+    config = SFTConfig(
+        **arguments,
+        max_length=None,  # the rows are cut to measure already, and TRL would cut in silence
+        activation_checkpointing=on_cuda and not is_sharded(task),  # FSDP does it itself
+    )
+    if is_sharded(task):
+        shard_on_cpu_too()
+    blank = [_blank(base.tokenizer.pad_token_id)] if task.place.count > 1 else []
+    trainer: Any = sharing(trainer_class, task.place, has_blank=bool(blank))(
         model=base.model,
-        args=SFTConfig(
-            **arguments,
-            max_length=None,  # the rows are cut to measure already, and TRL would cut in silence
-            activation_checkpointing=on_cuda,
-        ),
-        train_dataset=Dataset.from_list(data.rows),  # in memory: nothing is cached on disk
+        args=config,
+        train_dataset=Dataset.from_list(data.rows + blank),  # in memory: nothing is cached on disk
         eval_dataset=Dataset.from_list(held_out.rows) if held_out else None,
         processing_class=base.tokenizer,
         peft_config=adapters(spec, base.model) if spec.method in ADAPTERS else None,
@@ -80,6 +86,11 @@ def build_trainer(
     return trainer  # type: ignore[no-any-return]  # a class made at run time
 
 
+def _blank(pad_token_id: int) -> dict[str, list[int]]:
+    """A row that teaches nothing, for a rank that has no other in a step."""
+    return {"input_ids": [pad_token_id] * 2, "labels": [IGNORED] * 2}
+
+
 def _trainer_class(*, small_vocabulary: bool) -> type[SFTTrainer]:
     """TRL's trainer, at home with packed batches."""
     # The classes are made here because their base is known only once trl is imported.
@@ -100,11 +111,10 @@ def _trainer_class(*, small_vocabulary: bool) -> type[SFTTrainer]:
             return loader
 
         def _track_num_input_tokens(self, inputs: dict[str, torch.Tensor]) -> None:
-            if "position_ids" not in inputs:
-                super()._track_num_input_tokens(inputs)  # type: ignore[no-untyped-call]  # has no types
-                return
-            tokens = self.accelerator.gather(real_tokens(inputs["position_ids"]))
-            self.state.num_input_tokens_seen += int(tokens.sum())
+            packed = "position_ids" in inputs
+            tokens = real_tokens(inputs["position_ids"]) if packed else inputs["attention_mask"].sum()
+            teaches = (inputs["labels"] != IGNORED).any()  # only a blank row does not
+            self.state.num_input_tokens_seen += int(self.accelerator.gather(tokens * teaches).sum())
 
     return _with_a_plain_loss(SupervisedTrainer) if small_vocabulary else SupervisedTrainer
 
@@ -133,6 +143,10 @@ def _with_a_plain_loss(trainer: type[SFTTrainer]) -> type[SFTTrainer]:
             total = cross_entropy(
                 logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
             )
-            return total / (learned.sum() if num_items_in_batch is None else num_items_in_batch)
+            # Gradients of several ranks are averaged, and the items are those of all of them.
+            items = (
+                None if num_items_in_batch is None else num_items_in_batch / self.accelerator.num_processes
+            )
+            return total / (learned.sum() if items is None else items)
 
     return SmallVocabularyTrainer

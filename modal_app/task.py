@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from modal_app.ranks.place import ALONE, Place
 from modal_app.session.directory import RunDirectory
-from modal_app.session.reporter import Reporter
 from modal_app.session.stop import StopSignal
-from shared.training.spec import RunSpec
+from shared.training.spec import Progress, RunSpec
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
 
 _ROWS_NAMED = 20  # in a message for people; the data of the event holds more
 _ROWS_LISTED = 1_000
+
+
+class Voice(Protocol):
+    """Whom a run tells how it is doing; `Reporter` says what each does."""
+
+    def say(self, current_step: str, **numbers: float) -> None: ...
+
+    def progress(self, progress: Progress, *, training: bool = False) -> None: ...
+
+    def event(
+        self, message: str, *, level: Literal["info", "warning", "error"] = "info", **data: Any
+    ) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -27,10 +39,11 @@ class Task:
     dataset: Path
     validation: Path | None  # None: no rows are held out
     directory: RunDirectory
-    reporter: Reporter
+    reporter: Voice
     stop: StopSignal
     base_sha256: str | None = None  # of a base model that lies on this machine
     most_rows_at_once: int | None = None  # where more ran out of memory; None: as many as usually fit
+    place: Place = ALONE  # of this process among those that train the run
 
     def warn_of_rows(self, numbers: list[int], what: str) -> None:
         """The history of the job names these rows, `what` being "rows are ..."; nothing is said of none."""
@@ -60,7 +73,7 @@ class Learner(Protocol):
 
     @property
     def rows_at_once(self) -> int:
-        """Rows that pass through the model together; several such make a batch."""
+        """Rows that pass through the model of one rank together; several such make its part of a batch."""
         ...
 
     @property
@@ -90,6 +103,10 @@ class Learner(Protocol):
 
     def trainer(self, callbacks: Sequence[TrainerCallback]) -> Trainer:
         """Writes checkpoints, and tells nobody but the callbacks. Called once."""
+        ...
+
+    def gather(self) -> None:
+        """Rank 0 holds all weights afterwards, wherever they lay. Every rank calls it, before `save`."""
         ...
 
     def save(self) -> int:

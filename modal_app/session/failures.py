@@ -54,6 +54,8 @@ def is_out_of_memory(error: Exception) -> bool:
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    if isinstance(error, FineFlowError):  # as another rank says it
+        return error.code == OUT_OF_MEMORY
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(said in str(error) for said in _NO_MEMORY)

@@ -17,6 +17,9 @@ from shared.training.config import Record
 
 PriceUnit = Literal["million_training_tokens", "second", "hour"]
 _MICRO_DOLLAR = Decimal("0.000001")  # what the rows keep: numeric(12, 6)
+# Who rents a GPU by the number; others sell machines as they are. Up to 8, and these up to (Modal's guide of
+# GPUs, modal.com/docs/guide/gpu):
+_BY_THE_CARD = {"modal": {"A10": 4}}
 _SECONDS: dict[PriceUnit, int] = {"second": 1, "hour": 3600}
 
 
@@ -103,6 +106,21 @@ def gpu_prices(provider: str) -> tuple[Price, ...]:
     """Every GPU that the provider rents out at a known price, the cheapest first."""
     offers = (price for price in price_list().prices if price.provider == provider and price.gpu)
     return tuple(sorted(offers, key=lambda price: price.usd_per_second or 0))
+
+
+def gpu_offers(provider: str, gpu_count: int) -> tuple[Price, ...]:
+    """What the provider rents out with exactly so many GPUs, the cheapest first."""
+    offers = gpu_prices(provider)
+    if provider in _BY_THE_CARD and gpu_count > 1:
+        most = _BY_THE_CARD[provider]
+        some = (offer for offer in offers if gpu_count <= most.get(offer.gpu or "", gpu_count))
+        return tuple(several for offer in some if (several := _several(offer, str(gpu_count))))
+    return tuple(offer for offer in offers if offer.card_count == gpu_count)
+
+
+def counted_gpu(provider: str, gpu: str, gpu_count: int) -> str:
+    """How the provider names so many of a GPU. Elsewhere than at Modal the name of a machine says it."""
+    return f"{gpu}:{gpu_count}" if provider in _BY_THE_CARD and gpu_count > 1 else gpu
 
 
 def gpu_price(provider: str, gpu: str) -> Price | None:

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from shared.errors import InvalidRequest
 from shared.training.config import Method, Record, TrainingConfig
-from shared.training.spec import BaseModelId
+from shared.training.spec import MOST_GPUS, BaseModelId
 
 MAX_RECIPE_BYTES = 1 << 20
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -37,7 +37,10 @@ class Recipe(Record):
         default=None, description="sha256 of chat template, EOS, BOS, special ids; None: not talked to."
     )
     spec_fingerprint: Sha256 = Field(description="RunSpec.fingerprint of the run.")
-    rows_at_once: int | None = Field(default=None, ge=1, description="That passed the model together.")
+    rows_at_once: int | None = Field(
+        default=None, ge=1, description="That passed the model of one GPU together."
+    )
+    gpu_count: int = Field(default=1, ge=1, le=MOST_GPUS, description="That trained the run together.")
     device: str = Field(max_length=200, description="'cpu', 'mps', or the name of the GPU.")
     threads: int = Field(ge=1, description="Of the CPU.")
     python: str = Field(max_length=40)

@@ -24,6 +24,9 @@ BASE_MODEL_PATTERN = r"^(/[^\x00]+|[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-
 BaseModelId = Annotated[str, StringConstraints(pattern=BASE_MODEL_PATTERN, max_length=1001)]
 
 
+MOST_GPUS = 8  # that one machine has, at Modal as elsewhere
+
+
 class DatasetFile(Record):
     """Rows of a run, one JSON object a line, in the shape that its method reads: see `training_rows`."""
 
@@ -74,15 +77,19 @@ class RunSpec(Record):
     gpu: str | None = Field(
         default=None, max_length=40, description="As the provider names it; None: its default."
     )
+    gpu_count: int = Field(
+        default=1, ge=1, le=MOST_GPUS, description="In one machine; each is a process that trains its share."
+    )
     timeout_seconds: int | None = Field(
         default=None, ge=60, description="When the place that runs it may stop it; None: its own limit."
     )
 
     def fingerprint(self) -> str:
         """The sha256 of what decides the weights: two runs with the same one are the same run."""
-        decisive = self.model_dump(
-            mode="json", exclude={"job_id", "attempt", "run_id", "model_name", "gpu", "timeout_seconds"}
-        )
+        passing = {"job_id", "attempt", "run_id", "model_name", "gpu", "timeout_seconds"}
+        if self.gpu_count == 1:  # as it was before there could be more: old runs go on, old recipes match
+            passing.add("gpu_count")
+        decisive = self.model_dump(mode="json", exclude=passing)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

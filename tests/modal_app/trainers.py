@@ -86,6 +86,7 @@ def new_run(
     base_model: str = TINY,
     callback_url: str | None = None,
     validation: list[Row] | None = None,
+    gpu_count: int = 1,
     **config: Any,
 ) -> Path:
     """A run directory, ready to be trained in. Pairs become rows for supervised training."""
@@ -100,6 +101,7 @@ def new_run(
         config=resolve(TrainingConfig(**config), base_model, method),
         dataset=_written(run_dir / "train.jsonl", rows),
         validation=_written(run_dir / "validation.jsonl", validation) if validation else None,
+        gpu_count=gpu_count,
     )
     (run_dir / "spec.json").write_text(spec.model_dump_json())
     if callback_url:
