@@ -45,6 +45,7 @@ class Estimate:
     cost_usd_low: float | None = None
     cost_usd_high: float | None = None
     gpu: str | None = None  # as the provider names it; None: there is none to choose
+    gpu_count: int = 1  # of them; memory is that of one
     price_unit: str | None = None  # 'million_training_tokens', 'second', 'hour'; None: nothing is billed
     usd_per_second: float | None = None  # None: time is not what is billed
     usd_per_million_tokens: float | None = None  # None: tokens are not what is billed
@@ -74,6 +75,7 @@ class Estimate:
             "memoryBytes": {"low": self.memory_bytes_low, "high": self.memory_bytes_high},
             "memoryParts": self.memory_parts.as_json() if self.memory_parts else None,
             "gpu": self.gpu,
+            "gpuCount": self.gpu_count,
             "priceUnit": self.price_unit,
             "usdPerSecond": self.usd_per_second,
             "usdPerMillionTokens": self.usd_per_million_tokens,
@@ -159,14 +161,18 @@ def on_gpu(
     `gpu` None: one is chosen, see GpuRun.best, and named in the answer.
     """
     run = GpuRun.of(spec, dataset, known)
-    price = prices.gpu_price(provider, gpu) if gpu else run.best(prices.gpu_prices(provider))
+    if gpu:
+        price = prices.gpu_price(provider, prices.counted_gpu(provider, gpu, spec.gpu_count))
+    else:
+        price = run.best(prices.gpu_offers(provider, spec.gpu_count))
     seconds = run.seconds(price)
     cost = run.cost_usd(price)
     memory = run.memory(price)
     estimate = _priced(spec, dataset, price, prices.vendor(provider))
     return replace(
         estimate,
-        gpu=gpu or (price.gpu if price else None),
+        gpu=gpu or (price.gpu.partition(":")[0] if price and price.gpu else None),
+        gpu_count=spec.gpu_count,
         cost_usd=_two_digits((cost.low + cost.high) / 2) if cost else None,
         cost_usd_low=_two_digits(cost.low) if cost else None,
         cost_usd_high=_two_digits(cost.high) if cost else None,

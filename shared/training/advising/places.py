@@ -9,7 +9,7 @@ from shared.training import catalog
 from shared.training.advising.model import Question
 from shared.training.estimate import Estimate, on_gpu, on_this_machine
 from shared.training.files import TrainingFile
-from shared.training.prices import gpu_prices
+from shared.training.prices import gpu_offers
 from shared.training.sizing.gpus import CARDS
 from shared.training.spec import RunSpec
 
@@ -54,9 +54,9 @@ def _estimates(question: Question, spec: RunSpec, file: TrainingFile, place: str
         if memory is None or here.memory_bytes_high is None or here.memory_bytes_high <= memory:
             yield here
         return
-    for offer in gpu_prices(place):
+    for offer in gpu_offers(place, 1):
         card = CARDS.get(offer.card or "")
-        if card is None or offer.card_count > 1 or not card.has_bfloat16:
+        if card is None or not card.has_bfloat16:
             continue
         there = on_gpu(spec, file, provider=place, gpu=offer.gpu, known=known)
         if there.memory_bytes_high is not None and there.memory_bytes_high <= card.memory_bytes:

@@ -67,6 +67,7 @@ class GpuRun:
                     tokens=tokens,
                     width=width,
                     accumulates=work.accumulates,
+                    cards=spec.gpu_count,
                 )
                 for tokens, width in (
                     (work.tokens_at_once.low, work.width.low),
@@ -117,7 +118,7 @@ class GpuRun:
         return Range(low, high) if low is not None and high is not None else None
 
     def suitable(self, offers: tuple[Price, ...], patience_seconds: float = PATIENCE_SECONDS) -> list[Price]:
-        """Every single GPU that surely holds the run and ends it in time, in the order of the offers."""
+        """Every offer of so many GPUs that surely holds the run and ends it in time, in their order."""
         return [
             offer
             for offer in offers
@@ -125,20 +126,20 @@ class GpuRun:
         ]
 
     def best(self, offers: tuple[Price, ...], patience_seconds: float = PATIENCE_SECONDS) -> Price | None:
-        """The cheapest single GPU by the hour that surely holds the run and ends it in time.
+        """The cheapest offer by the hour that surely holds the run on as many GPUs as it asks for, in time.
 
         None such: the fastest that holds it; none of those: the largest. A model of unknown size gets
         an ordinary one. None: nothing is on offer. Offers come cheapest first.
         """
-        single = [offer for offer in offers if offer.card_count == 1 and _card(offer)]
+        fitting = [offer for offer in offers if offer.card_count == self.spec.gpu_count and _card(offer)]
         if self.shape is None:
-            return next((offer for offer in single if offer.card == _ORDINARY_CARD), None)
+            return next((offer for offer in fitting if offer.card == _ORDINARY_CARD), None)
         if in_time := self.suitable(offers, patience_seconds):
             return in_time[0]
-        timed = [(offer, seconds.high) for offer in single if (seconds := self._seconds_if_it_holds(offer))]
+        timed = [(offer, seconds.high) for offer in fitting if (seconds := self._seconds_if_it_holds(offer))]
         if timed:
             return min(timed, key=lambda pair: pair[1])[0]
-        return max(single, key=lambda offer: CARDS[offer.card or ""].memory_bytes, default=None)
+        return max(fitting, key=lambda offer: CARDS[offer.card or ""].memory_bytes, default=None)
 
     def holds(self, price: Price) -> bool:
         """Whether the card surely has the memory that the run needs."""
@@ -162,6 +163,8 @@ class GpuRun:
             ]
         if price is not None and card is not None and self.shape is not None and not self.holds(price):
             said.append(f"The memory of {name} may be too small: lower batchSize or maxLength.")
+        if self.spec.gpu_count > 1:
+            said.append("The time in which the GPUs exchange what they learned is not counted.")
         if card is not None and not card.has_bfloat16:
             said.append(f"{name} does not know bfloat16, in which the trainer computes: take a newer one.")
         return said
@@ -171,7 +174,12 @@ class GpuRun:
 
     def _seconds_if_it_holds(self, price: Price) -> Range | None:
         card = _card(price)
-        suits = price.card_count == 1 and card is not None and card.has_bfloat16 and self.holds(price)
+        suits = (
+            price.card_count == self.spec.gpu_count
+            and card is not None
+            and card.has_bfloat16
+            and self.holds(price)
+        )
         return self.seconds(price) if suits else None
 
 

@@ -67,13 +67,16 @@ def gpu_memory(
     tokens: float,
     width: float,
     accumulates: bool = False,
+    cards: int = 1,
 ) -> Memory:
     """On one GPU, with `tokens` passing at once in lines of up to `width`. accumulates: gradients of
-    earlier passes lie there already."""
+    earlier passes lie there already. cards: that train the run together; of a full fine-tuning each holds
+    its part of weights, gradients and moments (FSDP), and the block that it computes whole."""
     adapts = method in ADAPTERS
+    parts_of = cards if method == "full" else 1
     adapters = shape.adapter_parameters(lora_r) if adapts else 0
     trained = adapters if adapts else shape.parameters
-    gradients = _FLOAT32 * trained
+    gradients = _FLOAT32 * trained / parts_of
     masked = is_masked(shape, method)
     kept = kept_bytes(shape, adapters=adapts, on_gpu=True, dropout=dropout, masked=masked) * tokens
     mask = _MASK_BYTES * tokens * width if masked else 0
@@ -86,21 +89,23 @@ def gpu_memory(
         inputs = (shape.layers + 1) * stream
         tile = min(tokens, _TILE_TOKENS) * min(shape.vocabulary, _TILE_WORDS) * _BFLOAT16
         output = 2 * shape.hidden * tokens * _FLOAT32  # its gradient, and the last norm
-        casts = 0 if adapts else _BFLOAT16 * shape.linear_parameters  # autocast keeps them until the end
+        casts = 0.0 if adapts else _BFLOAT16 * shape.linear_parameters  # autocast keeps them until the end
+        if parts_of > 1:  # no casts of its own: the next block and the vocabulary have come meanwhile
+            casts = _BFLOAT16 * (shape.linear_parameters / shape.layers + shape.embedding_parameters)
         trained_output = 0 if adapts else shape.embedding_parameters * _FLOAT32
         before = gradients if accumulates or adapts else 0
         moments = [
             (inputs + casts, tile + output, before),
-            (inputs, tile + output + trained_output, before),
+            (inputs, tile + output + trained_output / parts_of, before),
             # Gradients fill while the inputs are let go.
             (block + (inputs if before else max(0.0, inputs - gradients)), 0.0, gradients),
         ]
     activations, loss, gradients_then = max(moments, key=sum)
     parts = {
-        "weights": _weights(shape, method, _FLOAT32 if not adapts else _BFLOAT16),
+        "weights": _weights(shape, method, _FLOAT32 if not adapts else _BFLOAT16) / parts_of,
         "adapters": _FLOAT32 * adapters,
         "gradients": gradients_then,
-        "optimizer": _ADAM_MOMENTS * _FLOAT32 * trained,
+        "optimizer": _ADAM_MOMENTS * _FLOAT32 * trained / parts_of,
         "activations": activations,
         "loss": loss,
     }

@@ -28,7 +28,7 @@ class Workload:
     config: TrainingConfig  # resolved
     tokens: int  # of all rows, over all epochs
     steps: int  # of the optimiser
-    passes: int  # forward and backward: at least one a step
+    passes: int  # forward and backward on one GPU: at least one a step
     tokens_at_once: Range  # in the fullest pass
     width: Range  # tokens of the longest line in it
     padding: Range  # tokens that pass for each that is one of a row
@@ -41,7 +41,8 @@ class Workload:
         rows = max(1, file.row_count)
         mean = max(1, file.token_count / rows)
         longest = _longest_row(file, mean, spec, config)
-        ends = [_at_once(method, config, mean, end) for end in (longest.low, longest.high)]
+        share = max(1, config.batch_size // spec.gpu_count)  # of a step, for one GPU
+        ends = [_at_once(method, config, share, mean, end) for end in (longest.low, longest.high)]
         steps = math.ceil(rows / config.batch_size) * config.epochs
         uneven = min(longest.low / mean, 2.0)  # what padding can cost, were no row near the longest
         return cls(
@@ -49,7 +50,7 @@ class Workload:
             config=config,
             tokens=file.token_count * config.epochs,
             steps=steps,
-            passes=steps * max(1, config.batch_size // max(1, ends[1][0])),
+            passes=steps * max(1, share // max(1, ends[1][0])),
             tokens_at_once=Range(min(ends[0][1], ends[1][1]), max(ends[0][1], ends[1][1])),
             width=Range(*(end / _TEXTS_A_ROW[method] for end in (longest.low, longest.high))),
             padding=Range(1.0, 1.15 if config.packing else max(1.15, uneven)),
@@ -79,12 +80,13 @@ def _longest_row(file: TrainingFile, mean: float, spec: RunSpec, config: Trainin
     return Range(low, min(limit, own_tokens(spec.base_model, low)))
 
 
-def _at_once(method: Method, config: TrainingConfig, mean: float, longest: float) -> tuple[int, float]:
-    """Rows and tokens of one pass."""
-    assert config.batch_size
+def _at_once(
+    method: Method, config: TrainingConfig, share: int, mean: float, longest: float
+) -> tuple[int, float]:
+    """Rows and tokens of one pass, of `share` rows in all."""
     if method == "embedding":  # compared as one batch, read in parts
-        rows = min(config.batch_size, max(1, int(MICRO_BATCH_TOKENS // longest)))
-        return config.batch_size, rows * longest
-    rows = rows_at_once(config.batch_size, math.ceil(longest), least=_LEAST_AT_ONCE[method])
+        rows = min(share, max(1, int(MICRO_BATCH_TOKENS // longest)))
+        return share, rows * longest
+    rows = rows_at_once(share, math.ceil(longest), least=_LEAST_AT_ONCE[method])
     lines = math.ceil(rows * mean / longest) if config.packing and method in SUPERVISED else rows
     return rows, min(rows, lines + 1) * longest
