@@ -86,6 +86,7 @@ def repeating(recipe: Recipe) -> dict[str, Any]:
         "datasetSha256": recipe.dataset_sha256,
         **({"baseRevision": recipe.base_revision} if recipe.base_revision else {}),
         **({"validationSha256": held} if held else {}),
+        **({"gpuCount": recipe.gpu_count} if recipe.gpu_count > 1 else {}),
     }
 
 

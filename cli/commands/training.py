@@ -45,6 +45,10 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other training setting.")
 ]
 Gpu = Annotated[str | None, typer.Option(help="As the provider names it. Default: chosen for the model.")]
+GpuCount = Annotated[
+    int | None,
+    typer.Option(min=1, max=8, help="GPUs of one machine that train it together. Default: 1."),
+]
 SpendCap = Annotated[
     float | None, typer.Option(min=0.01, metavar="USD", help="A run that has cost this much is stopped.")
 ]
@@ -64,6 +68,7 @@ async def estimate(
     learning_rate: LearningRate = None,
     settings: Settings = None,
     gpu: Gpu = None,
+    gpu_count: GpuCount = None,
     spend_cap: SpendCap = None,
     project: Project = None,
 ) -> Result:
@@ -72,7 +77,7 @@ async def estimate(
     async with open_client() as client:
         row = await find_dataset(client, dataset, project)
         options = training_options(row["id"], provider, base_model, method, config, template)
-        options |= _given(gpu=gpu, spendCapUsd=spend_cap)
+        options |= _given(gpu=gpu, gpuCount=gpu_count, spendCapUsd=spend_cap)
         answer = await client.invoke("estimate-training", options)
     return Result(answer, estimate_view(answer))
 
@@ -89,6 +94,7 @@ async def train(
     learning_rate: LearningRate = None,
     settings: Settings = None,
     gpu: Gpu = None,
+    gpu_count: GpuCount = None,
     spend_cap: SpendCap = None,
     model_name: Annotated[str | None, typer.Option(help="Default: the name of the dataset.")] = None,
     idempotency_key: Annotated[
@@ -116,6 +122,7 @@ async def train(
                 notes().print(f"Not as in the recipe: {difference}.", style="yellow", markup=False)
         request |= _given(
             gpu=gpu,
+            gpuCount=gpu_count,
             spendCapUsd=spend_cap,
             modelName=model_name,
             idempotencyKey=idempotency_key,

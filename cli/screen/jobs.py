@@ -49,7 +49,7 @@ def job_facts(row: Row, next_step: str | None = None, events: Sequence[Row] = ()
             ("steps", f"{row['step']} of {row['total_steps']}" if row.get("total_steps") else None),
             ("loss", loss(row["training_loss"]) if row.get("training_loss") is not None else None),
             ("tokens", row.get("trained_tokens")),
-            ("gpu", row.get("gpu")),
+            ("gpu", _gpus(row.get("gpu"), row.get("gpu_count", 1))),
             ("cost", _cost_so_far(row)),
             ("spend cap", dollars(row["spend_cap_usd"]) if row.get("spend_cap_usd") else None),
             ("model", row.get("model_id")),
@@ -77,7 +77,7 @@ def estimate_view(answer: Row) -> RenderableType:
             ("duration", _range(answer["durationSeconds"], _seconds)),
             ("memory", _range(answer["memoryBytes"], _bytes)),
             ("of which", _parts(answer.get("memoryParts"))),
-            ("gpu", answer["gpu"]),
+            ("gpu", _gpus(answer["gpu"], answer["gpuCount"])),
             ("examples", answer["exampleCount"]),
             ("tokens", f"{answer['trainingTokens']:,} an epoch, {answer['billableTokens']:,} in all"),
             ("base model", answer["baseModel"]),
@@ -86,6 +86,10 @@ def estimate_view(answer: Row) -> RenderableType:
         ]
     )
     return Group(about, *(Text(str(note), style="dim") for note in answer["notes"]))
+
+
+def _gpus(name: str | None, count: int) -> str | None:
+    return f"{count} x {name or 'GPU'}" if count > 1 else name
 
 
 def _cost_range(answer: Row) -> str:

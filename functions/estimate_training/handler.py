@@ -63,6 +63,7 @@ class TrainingEstimate(Response):
         " loss, allocator and runtime, in bytes; null: not known."
     )
     gpu: str | None = Field(description="As the provider names it; null: there is none to choose.")
+    gpu_count: int = Field(description="Of them; memoryBytes is that of one.")
     price_unit: str | None = Field(
         description="million_training_tokens, second or hour; null: nothing is billed."
     )

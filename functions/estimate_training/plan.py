@@ -17,12 +17,14 @@ from shared.db import Row
 from shared.errors import InvalidRequest, ProviderNotEligible
 from shared.providers.alternatives import alternative, with_alternative
 from shared.providers.base import TrainingProvider
+from shared.providers.local_line import cuda_device_count
 from shared.training.catalog import TINY, misplaced, resolve, unfit
 from shared.training.config import SUPERVISED, Method, TrainingConfig
 from shared.training.engines import unsuited
 from shared.training.estimate import Estimate, at_vendor
 from shared.training.files import TrainingFile
-from shared.training.spec import BaseModelId, RunSpec
+from shared.training.gpu_count import unavailable, unshared
+from shared.training.spec import MOST_GPUS, BaseModelId, RunSpec
 
 _OWN_ADDRESS = "the service at your baseUrl"
 
@@ -50,6 +52,12 @@ class TrainingOptions(Request):
         max_length=40,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9:!+_-]*$",
         description="As the provider names it; null: chosen for the model.",
+    )
+    gpu_count: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_GPUS,
+        description="GPUs of one machine that train the run together, each a part of every batch.",
     )
     timeout_seconds: int | None = Field(
         default=None,
@@ -81,8 +89,8 @@ async def plan(
     """The plan of these options for the calling user. Tokens are those that the X-ray of validate-dataset
     found for the base model where there is one of this very file, else as the file counts them.
 
-    Raises InvalidRequest for a base model of somebody else's and for an engine that cannot do it there, and
-    ProviderNotEligible, with an open model as the alternative, for a provider that trains nothing.
+    Raises InvalidRequest for a base model of somebody else's, and for an engine or GPUs that cannot do it
+    there, and ProviderNotEligible, with an open model as the alternative, for a provider that trains nothing.
     """
     if options.base_revision is not None and not provider.runs_our_trainer:
         raise InvalidRequest(
@@ -93,6 +101,7 @@ async def plan(
     _require_fitting_base(options, own_address=own_address)
     _require_engine(options)
     spec = spec_to_estimate(options, file, provider)
+    _require_gpus(spec, provider)
     if own_address:
         return Plan(spec, at_vendor(spec, file, vendor=_OWN_ADDRESS), _OWN_ADDRESS)
     seen = await _seen(UUID(dataset["id"]), file, spec, provider, context)
@@ -128,6 +137,7 @@ def spec_to_estimate(options: TrainingOptions, file: TrainingFile, provider: Tra
         dataset=dataset,
         validation=validation,
         gpu=options.gpu,
+        gpu_count=options.gpu_count,
     )
 
 
@@ -164,6 +174,21 @@ def _require_engine(options: TrainingOptions) -> None:
             reason,
             code="engine_not_available",
             details={"engine": options.training_config.engine, "provider": options.provider},
+        )
+
+
+def _require_gpus(spec: RunSpec, provider: TrainingProvider) -> None:
+    if provider.runs_our_trainer:
+        reason = unshared(spec.config, spec.method, spec.gpu_count)
+        reason = reason or unavailable(spec, provider.name, local_gpus=cuda_device_count())
+    else:
+        vendor_chooses = f"{provider.name} chooses its GPUs itself. Leave gpuCount out."
+        reason = vendor_chooses if spec.gpu_count > 1 else None
+    if reason is not None:
+        raise InvalidRequest(
+            reason,
+            code="gpu_count_not_possible",
+            details={"gpuCount": spec.gpu_count, "provider": provider.name},
         )
 
 

@@ -126,6 +126,8 @@ def _row(request: StartTraining, dataset: Row, spec: RunSpec, user_id: UUID) -> 
     }
     if request.base_revision is not None:  # else requests from before it hash as they did
         asked["base_revision"] = request.base_revision
+    if request.gpu_count > 1:  # as before
+        asked["gpu_count"] = request.gpu_count
     fingerprint = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     return asked | {
         "user_id": str(user_id),

@@ -27,6 +27,7 @@ class Job:
     method: str
     model_name: str
     gpu: str | None
+    gpu_count: int
     training_config: dict[str, Any]
     provider_job_id: str | None
     attempt: int

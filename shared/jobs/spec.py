@@ -25,5 +25,6 @@ def run_spec(job: Job, file: TrainingFile, run_id: UUID) -> RunSpec:
         validation=validation,
         model_name=job.model_name,
         gpu=job.gpu,
+        gpu_count=job.gpu_count,
         timeout_seconds=job.timeout_seconds,
     )

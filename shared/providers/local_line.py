@@ -1,4 +1,4 @@
-"""The line in which runs of this machine wait: one run a device, the others in the order of their start.
+"""The line in which runs of this machine wait: a device has one run, others follow in the order of start.
 
 `<data dir>/line/` holds a file for each run that waits, named by when it joined, and one for each device. A
 process says that it is there by holding the lock of its file, so one that was killed counts for nothing, and
@@ -36,6 +36,12 @@ def device_names() -> list[str]:
     return names or ["this"]
 
 
+def cuda_device_count() -> int:
+    """How many runs on CUDA can go at once here, or how many GPUs one run can have."""
+    names = device_names()
+    return 0 if names == ["this"] else len(names)
+
+
 def join(line: Path, run: str, place: str = "") -> tuple[Path, int]:
     """The file of this run in the line, and a descriptor that holds its lock. place: its name before."""
     line.mkdir(parents=True, exist_ok=True)
@@ -49,16 +55,21 @@ def jobs_before(entry: Path) -> int:
     return sum(map(is_held, [*earlier, *entry.parent.glob("device-*")]))
 
 
-def wait_for_device(entry: Path) -> Device:
-    """A device that is this run's own. Returns when all who joined earlier have theirs, or are gone."""
+def wait_for_devices(entry: Path, count: int = 1) -> list[Device]:
+    """So many devices that are this run's own, or all that there are. Returns when those who joined earlier
+    have theirs, or are gone."""
+    mine: list[Device] = []
     while True:
         for earlier in sorted(entry.parent.glob(_WAITING)):  # each time: one that was killed may come back
             if earlier.name < entry.name:
                 _wait_until_free(earlier)
-        for name in device_names():
+        names = device_names()
+        for name in names:
             lock = try_lock(entry.parent / f"device-{_plain(name)}")
             if lock is not None:
-                return Device(name, lock)
+                mine.append(Device(name, lock))
+            if len(mine) == min(count, len(names)):
+                return mine
         time.sleep(_LOOK_SECONDS)  # only whoever is first in the line comes here
 
 

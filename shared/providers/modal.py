@@ -36,6 +36,7 @@ from shared.providers.wire import before_create, silence, told
 from shared.training import estimate
 from shared.training.config import METHODS
 from shared.training.files import TrainingFile
+from shared.training.prices import counted_gpu
 from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import Callback, RunError, RunResult, RunSpec, RunState, Ticket
 
@@ -147,6 +148,8 @@ class ModalProvider:
                 gpu = spec.gpu or self.estimate(spec, dataset).gpu
                 seconds = min(spec.timeout_seconds or _LONGEST_SECONDS, _LONGEST_SECONDS)
                 # Whatever becomes of us, Modal ends and bills no attempt after the time limit of the job.
+                if gpu:
+                    gpu = counted_gpu(self.name, gpu, spec.gpu_count)
                 function = function.with_options(gpu=gpu, timeout=seconds)
                 await function.hydrate()
         async with self._asking(not_deployed):

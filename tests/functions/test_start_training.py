@@ -20,7 +20,8 @@ async def world(stack: Stack) -> AsyncIterator[World]:
     available = {
         "needs-key": ScriptedProvider(
             name="needs-key", key="openai", start_error=ProviderUnavailable("nobody there")
-        )
+        ),
+        "local": ScriptedProvider(name="local"),
     }
     async with make_world(stack) as made:
         with undisturbed(made):
@@ -52,6 +53,18 @@ async def test_a_key_given_with_the_call_is_sealed_and_kept(world: World) -> Non
     assert KEY not in row[1]
     job = str(world.rows("select to_jsonb(j) from training_jobs j where dataset_id = %s", world.dataset))
     assert KEY not in job
+
+
+async def test_gpus_that_are_not_there_are_refused_before_anything_is_paid(world: World) -> None:
+    dataset = await world.new_dataset(pairs=12)
+    for count, reason in ((3, "cannot share a batch of 4 rows evenly"), (4, "no GPU with CUDA")):
+        for function in ("estimate-training", "start-training"):
+            asked = {"datasetId": dataset, "provider": "local", "gpuCount": count}
+            answer = await world.call(function, asked)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (422, "gpu_count_not_possible"), answer.text
+            assert reason in error["message"]
+    assert world.rows("select count(*) from training_jobs where dataset_id = %s", dataset) == [(0,)]
 
 
 async def test_an_engine_that_is_not_there_is_refused_before_anything_is_paid(world: World) -> None:

@@ -160,6 +160,11 @@ async def test_each_engine_has_a_function_of_its_own(engine: Engine, function: s
         await provider.close()
 
 
+async def test_several_gpus_are_one_container_of_modal(provider: ModalProvider, fake: FakeModal) -> None:
+    spec = run_spec("Qwen/Qwen3-8B", gpu="H100").model_copy(update={"gpu_count": 4})
+    assert fake.runs[await start(provider, spec)].gpu == "H100:4"
+
+
 async def test_a_gpu_that_cannot_be_is_refused(provider: ModalProvider, fake: FakeModal) -> None:
     with pytest.raises(ProviderRejected, match="Invalid GPU count"):
         await start(provider, run_spec("fineflow/tiny", gpu="H100:many"))

@@ -16,7 +16,8 @@ _FIRST: Row = {
     "cancel_requested_at": None, "stop_reason": None, "spend_cap_usd": None, "progress_percent": 0,
     "current_step": "Waiting to start", "epoch": None, "step": None, "total_steps": None,
     "training_loss": None, "validation_loss": None, "trained_tokens": None, "cost_usd": None,
-    "gpu": None, "base_revision": None, "error": None, "model_id": None, "usd_per_second": None,
+    "gpu": None, "gpu_count": 1, "base_revision": None, "error": None, "model_id": None,
+    "usd_per_second": None,
     "submitted_at": None, "deadline_at": None, "started_at": None,
 }  # fmt: skip
 _PATCHED = set(Job.__dataclass_fields__) | {"error", "model_id"}
