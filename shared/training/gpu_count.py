@@ -27,11 +27,9 @@ def unavailable(spec: RunSpec, provider: str, *, local_gpus: int) -> str | None:
     """Why a provider of our trainer does not have the GPUs of this run, and what to do; None: it has."""
     count, gpu = spec.gpu_count, spec.gpu
     if provider == "local":
-        if count > 1 and count > local_gpus:
-            return (
-                f"This machine has {local_gpus or 'no'} GPUs that it shows. Take gpuCount 1, or a provider."
-            )
-        return None
+        there = f"{local_gpus} GPU{'s' if local_gpus > 1 else ''}" if local_gpus else "no GPU with CUDA"
+        missing = f"This machine has {there}. Take a smaller gpuCount, or another provider."
+        return missing if count > max(1, local_gpus) else None
     if gpu and ":" in gpu:
         return f"How many is said by gpuCount: give {gpu.partition(':')[0]} as the gpu."
     if count == 1:
