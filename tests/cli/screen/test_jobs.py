@@ -24,6 +24,7 @@ ESTIMATE = {
     "durationSeconds": {"low": 50, "high": 400},
     "memoryBytes": {"low": 20 * 1024**3, "high": 25 * 1024**3},
     "gpu": "L40S",
+    "gpuCount": 1,
     "usdPerSecond": 0.000542,
     "usdPerMillionTokens": None,
     "priceSource": "Modal's price list",
