@@ -30,7 +30,7 @@ _BUDGETS = "supabase/migrations/20261121000700_budgets.sql"
 _CLAIMS = "supabase/migrations/20261121000200_job_claims.sql"
 _KILLS = "tests/functions/test_generation_kills.py"
 _LOCAL = "tests/shared/providers/test_local.py"
-_PACKING = "tests/modal_app/test_packing.py"
+_PACKING = "tests/modal_app/methods/test_packing.py"
 _BATCHES = "tests/functions/test_generation_batch.py"
 _GGUF = "tests/modal_app/export/test_gguf.py"
 _CAP = "tests/functions/test_generation_spend.py::test_no_chunk_is_begun_that_could_pass_the_cap"
@@ -255,18 +255,24 @@ MUTATIONS = (
     ),
     Mutation(
         "packing: a row has positions of its own",
-        (("modal_app/packing.py", "torch.arange(len(ids))", "torch.arange(begin, end)"),),
+        (("modal_app/methods/packing.py", "torch.arange(len(ids))", "torch.arange(begin, end)"),),
         (f"{_PACKING}::test_packed_and_separate_losses_agree",),
     ),
     Mutation(
         "packing is tried out on the model before it is relied upon",
-        (("modal_app/packing.py", "    return _difference(beside", "    return True or _difference(beside"),),
+        (
+            (
+                "modal_app/methods/packing.py",
+                "    return _difference(beside",
+                "    return True or _difference(beside",
+            ),
+        ),
         (f"{_PACKING}::test_a_model_that_keeps_rows_apart_is_told_from_one_that_does_not",),
     ),
     Mutation(
         "the prompt of a preference is read and not learned",
-        (("modal_app/data.py", "start = min(better.start, worse.start)", "start = 1"),),
-        ("tests/modal_app/test_data.py",),
+        (("modal_app/methods/data.py", "start = min(better.start, worse.start)", "start = 1"),),
+        ("tests/modal_app/methods/test_data.py",),
     ),
     Mutation(
         "a base model that lacks weights is refused",

@@ -66,7 +66,7 @@ def main() -> None:
 
 def _ours(work: Work) -> Outcome:
     """Put together as modal_app/loop.py does it."""
-    from modal_app.language import LanguageLearner
+    from modal_app.methods.language import LanguageLearner
     from modal_app.progress import training_callback
     from modal_app.session.directory import RunDirectory
     from modal_app.session.reporter import Reporter
@@ -225,7 +225,7 @@ def _loss(model: Any, work: Work) -> float:
     from torch.nn.functional import cross_entropy
     from transformers import AutoTokenizer
 
-    from modal_app.data import read_messages, tokenise
+    from modal_app.methods.data import read_messages, tokenise
 
     tokenizer: Any = AutoTokenizer.from_pretrained(work.base)
     limits: dict[str, Any] = {"max_length_tokens": work.max_length, "stop_ids": {tokenizer.eos_token_id}}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 
 from modal_app import hardware
-from modal_app.embeddings import EmbeddingLearner
 from modal_app.engines.axolotl import AxolotlLearner
 from modal_app.engines.unsloth import UnslothLearner
-from modal_app.language import LanguageLearner
+from modal_app.methods.embeddings import EmbeddingLearner
+from modal_app.methods.language import LanguageLearner
 from modal_app.session.failures import RunFailed
 from modal_app.task import Learner, Task
 from shared.training.config import Engine

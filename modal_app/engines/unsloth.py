@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from modal_app.arguments import loop_arguments
 from modal_app.base import Loaded, completed, refusing, source_of
-from modal_app.language import LanguageLearner
+from modal_app.methods.arguments import loop_arguments
+from modal_app.methods.language import LanguageLearner
 from shared.training.config import ADAPTERS
 from shared.training.spec import RunSpec
 

@@ -38,8 +38,8 @@ def in_rows_and_apart() -> tuple[float, float]:
     from torch.nn.functional import cross_entropy
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from modal_app.attention import attend_within_rows
-    from modal_app.packing import Packer
+    from modal_app.methods.attention import attend_within_rows
+    from modal_app.methods.packing import Packer
 
     torch.manual_seed(0)
     config = LlamaConfig(

@@ -22,5 +22,5 @@ def test_no_module_imports_torch_or_asks_for_an_account(tmp_path: Path) -> None:
         env=nobody, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     imported = set(done.stdout.split())
-    assert {"modal_app.loop", "modal_app.serve", "modal_app.sft", "modal_app.app"} <= imported
+    assert {"modal_app.loop", "modal_app.serve", "modal_app.methods.sft", "modal_app.app"} <= imported
     assert not imported & {"torch", "transformers", "trl", "peft", "datasets", "accelerate"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from modal_app.attention import attend_within_rows
-from modal_app.lora import compute_lean
+from modal_app.methods.attention import attend_within_rows
+from modal_app.methods.lora import compute_lean
 from shared.training.shapes import ModelShape, shape_of_config
 from shared.training.sizing.activations import kept_bytes
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modal_app import hardware
-from modal_app.data import TrainingRows, read_messages, tokenise
+from modal_app.methods.data import TrainingRows, read_messages, tokenise
 from modal_app.session.directory import RunDirectory
 from modal_app.session.reporter import Reporter
 from modal_app.session.stop import StopSignal
@@ -183,7 +183,7 @@ def _write_batches(run_dir: Path, target: Path) -> None:
     from transformers import TrainerCallback
 
     from modal_app.base import load
-    from modal_app.sft import build_trainer
+    from modal_app.methods.sft import build_trainer
 
     directory = RunDirectory(run_dir)
     spec, stop = directory.spec(), StopSignal(directory.cancel_file)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modal_app.data import read_messages, tokenise
+from modal_app.methods.data import read_messages, tokenise
 from modal_app.session.failures import RunFailed
 from shared.datasets.base_tokenizer import BaseTokenizer
 from shared.datasets.reading import read_examples

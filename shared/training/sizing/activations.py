@@ -60,7 +60,8 @@ _ADAPTERS_32: dict[Family, _Widths] = {
 # More under a mask of tokens by tokens: keys and values are then kept once for every query head, and the
 # copy that joins the rows of a line is not made.
 _UNDER_A_MASK, _UNDER_A_MASK_32 = _Widths(0, 2, -4, 0), _Widths(0, 4, -8, 0)
-_WITHOUT_WITHIN_ROWS: frozenset[Family] = frozenset({"gemma3_text", "bert"})  # see modal_app/attention.py
+# See modal_app/methods/attention.py.
+_WITHOUT_WITHIN_ROWS: frozenset[Family] = frozenset({"gemma3_text", "bert"})
 # Blocks with several experts keep of each that a token meets what one feed-forward layer keeps.
 _LIKE: dict[Family, Family] = {"mixtral": "llama", "qwen3_moe": "qwen3"}
 

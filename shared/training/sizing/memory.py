@@ -20,7 +20,7 @@ _FOUR_BIT = (4 + 0.127) / 8
 _ADAM_MOMENTS = 2
 # TRL 1.16 never holds all logits: tiles of so many tokens by so many words (trl/kernels/chunked_logprob.py).
 _TILE_TOKENS, _TILE_WORDS = 4_096, 32_768
-_SMALL_VOCABULARY = 8_192  # up to which the trainer holds all logits on a CPU, as modal_app/sft.py says
+_SMALL_VOCABULARY = 8_192  # up to which all logits are held on a CPU: modal_app/methods/sft.py
 _CPU_TILE_COPIES = 5  # what the torch code of the tile makes where there is no Triton
 _MASK_BYTES = 3  # a token and token: as it is kept, and as the kernel wants it
 _CONTEXT_BYTES = 1e9  # CUDA and its libraries: not counted by torch

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modal_app.attention import NAME, attend_within_rows
-from modal_app.packing import Packer
+from modal_app.methods.attention import NAME, attend_within_rows
+from modal_app.methods.packing import Packer
 from modal_app.tiny import tiny_base
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modal_app import artifact, hardware
-from modal_app.arguments import loop_arguments, total_steps
 from modal_app.base import refusing, source_of
-from modal_app.data import read_rows
+from modal_app.methods.arguments import loop_arguments, total_steps
+from modal_app.methods.data import read_rows
 from modal_app.ranks.rows import sharing
 from modal_app.session.failures import RunFailed
 from modal_app.task import Task

@@ -13,10 +13,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from modal_app import hardware
-from modal_app.arguments import LEAST_ROWS_AT_ONCE, loop_arguments
 from modal_app.base import Loaded
-from modal_app.data import TrainingRows
-from modal_app.lora import adapters, compute_lean
+from modal_app.methods.arguments import LEAST_ROWS_AT_ONCE, loop_arguments
+from modal_app.methods.data import TrainingRows
+from modal_app.methods.lora import adapters, compute_lean
 from modal_app.ranks.rows import sharing
 from modal_app.session.failures import RunFailed
 from modal_app.task import Task

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from modal_app import artifact, hardware, preference, sft
-from modal_app.arguments import LEAST_ROWS_AT_ONCE, is_sharded, total_steps
+from modal_app import artifact, hardware
 from modal_app.base import Loaded, load, template_fingerprint
-from modal_app.data import TrainingRows, tokenised_file
+from modal_app.methods import preference, sft
+from modal_app.methods.arguments import LEAST_ROWS_AT_ONCE, is_sharded, total_steps
+from modal_app.methods.data import TrainingRows, tokenised_file
 from modal_app.session.failures import RunFailed
 from modal_app.task import Task
 from shared.datasets.loss_mask import limit_tokens

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from modal_app import hardware
-from modal_app.arguments import is_sharded, loop_arguments
-from modal_app.attention import attend_within_rows
 from modal_app.base import Loaded
-from modal_app.data import TrainingRows
-from modal_app.lora import adapters, compute_lean
-from modal_app.packing import Packer, isolates, real_tokens
+from modal_app.methods.arguments import is_sharded, loop_arguments
+from modal_app.methods.attention import attend_within_rows
+from modal_app.methods.data import TrainingRows
+from modal_app.methods.lora import adapters, compute_lean
+from modal_app.methods.packing import Packer, isolates, real_tokens
 from modal_app.ranks.place import shard_on_cpu_too
 from modal_app.ranks.rows import sharing
 from modal_app.task import Task

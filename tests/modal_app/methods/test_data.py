@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modal_app.base import plain_template, template_fingerprint
-from modal_app.data import (
+from modal_app.methods.data import (
     TrainingRows,
     read_messages,
     tokenise,

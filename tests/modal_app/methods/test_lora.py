@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modal_app.lora import compute_lean
+from modal_app.methods.lora import compute_lean
 from modal_app.tiny import tiny_base
 
 # peft 0.21 asks transformers 5.23 by an old name.

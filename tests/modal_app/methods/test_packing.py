@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modal_app.packing import Packer, Row, isolates, lay_out, real_tokens
+from modal_app.methods.packing import Packer, Row, isolates, lay_out, real_tokens
 from modal_app.tiny import tiny_base
 from shared.datasets.loss_mask import IGNORED
 from shared.training.config import Method
