@@ -1,4 +1,4 @@
-"""Files in Supabase Storage, as the service."""
+"""Files in Supabase Storage, as whoever holds the bearer token: the service, or a user under RLS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 import stamina
 from storage3 import AsyncStorageClient
 from storage3.exceptions import StorageApiError
-from storage3.types import FileOptions
+from storage3.types import CreateSignedUploadUrlOptions, FileOptions
 
 from shared.errors import NotFound, PayloadTooLarge, ServiceUnavailable
 
@@ -90,6 +90,15 @@ class Storage:
         except (httpx.HTTPError, StorageApiError) as error:
             raise _unavailable(error) from error
         return str(signed["signedURL"])
+
+    async def signed_upload_url(self, bucket: str, path: str) -> str:
+        """An address that anyone may put this one file at, again and again, for two hours."""
+        options = CreateSignedUploadUrlOptions(upsert="true")
+        try:
+            signed = await self._client.from_(bucket).create_signed_upload_url(path, options)
+        except (httpx.HTTPError, StorageApiError) as error:
+            raise _unavailable(error) from error
+        return str(signed["signed_url"])
 
 
 def _is_worth_repeating(error: Exception) -> bool:

@@ -39,6 +39,7 @@ class AnthropicProvider:
     key: KeyProvider | None = "anthropic"
     methods: frozenset[Method] = frozenset({"full", "lora", "dpo"})  # so that each is answered with the fact
     runs_our_trainer = False
+    keeps_disk = True
     late_seconds = 0.0
 
     def __init__(

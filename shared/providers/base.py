@@ -107,6 +107,11 @@ class TrainingProvider(Protocol):
         ...
 
     @property
+    def keeps_disk(self) -> bool:
+        """False: the disk that our trainer writes to goes with it, so the model goes to Storage first."""
+        ...
+
+    @property
     def late_seconds(self) -> float:
         """How long after a start was given up its run may still appear in `find`."""
         ...

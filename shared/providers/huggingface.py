@@ -40,6 +40,7 @@ class HuggingFaceProvider:
     key: KeyProvider | None = "huggingface"
     methods = METHODS
     runs_our_trainer = True
+    keeps_disk = False
 
     def __init__(
         self,

@@ -46,6 +46,7 @@ class LocalProvider:
     key = None
     methods = METHODS
     runs_our_trainer = True
+    keeps_disk = True
     late_seconds = 0.0  # a run directory is there or it is not
 
     def __init__(self, data_dir: Path) -> None:

@@ -94,6 +94,7 @@ class ModalProvider:
     key = None  # the token is the deployment's, not a user's
     methods = METHODS
     runs_our_trainer = True
+    keeps_disk = True
     late_seconds = 60.0  # a call that arrives even later finds its attempt given up, and gets no claim
 
     def __init__(

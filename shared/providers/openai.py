@@ -62,6 +62,7 @@ class OpenAIProvider:
     key: KeyProvider = "openai"
     methods: frozenset[Method] = frozenset({"full", "dpo"})
     runs_our_trainer = False
+    keeps_disk = True
 
     def __init__(
         self,

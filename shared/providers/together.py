@@ -40,6 +40,7 @@ class TogetherProvider:
     key: KeyProvider | None = "together"
     methods: frozenset[Method] = frozenset({"full", "lora", "dpo"})
     runs_our_trainer = False
+    keeps_disk = True
 
     def __init__(
         self,

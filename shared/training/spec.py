@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, SecretStr, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from shared.training.config import Method, Record, TrainingConfig
+from shared.training.model_files import ModelFiles, PieceSha256
 
 # A Hub id or an absolute path. Nothing that could climb out of a cache directory.
 # ASCII classes and no counted repeats: \w{0,95} expands past the regex engine's size limit.
@@ -40,6 +41,9 @@ class Callback(Record):
 
     url: str
     token: SecretStr
+    stores_model: bool = Field(
+        default=False, description="The disk of the trainer does not last: its model goes to Storage."
+    )
 
 
 class Ticket(Record):
@@ -145,7 +149,9 @@ class RunResult(Record):
 
     state: Literal[RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED, RunState.INTERRUPTED]
     artifact_path: str | None = Field(
-        default=None, description="Directory of the servable model; None unless completed."
+        default=None,
+        max_length=2000,
+        description="Where the servable model is (shared/models/stored.py); None unless completed.",
     )
     artifact_bytes: int | None = Field(default=None, ge=0)
     provider_model_id: str | None = Field(
@@ -195,6 +201,10 @@ class ReportBatch(Message):
     provider_job_id: str | None = Field(
         default=None, min_length=1, max_length=200, description="What the provider calls this trainer's run."
     )
+    model_files: ModelFiles | None = Field(
+        default=None,
+        description="The model is trained: places in Storage are wanted for what is missing there.",
+    )
 
 
 class TrainerWork(Message):
@@ -207,6 +217,30 @@ class TrainerWork(Message):
     validation_url: str | None = Field(
         default=None, repr=False, description="Opens the validation file; None: the run has none."
     )
+    stores_model: bool = Field(
+        default=False, description="The disk there does not last: the model goes to Storage before the end."
+    )
+
+
+class Place(Message):
+    """Where a piece of the model is put, by one PUT. The same piece may be put there again."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    sha256: PieceSha256
+    url: str = Field(repr=False, description="Opens this one place to who has it, for two hours.")
+
+
+class ModelPlaces(Message):
+    """How much of the model Storage has."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    missing_bytes: int = Field(ge=0)
+    places: list[Place] = Field(
+        default=[], description="For some of the missing pieces; ask again for others."
+    )
+    artifact_path: str | None = Field(default=None, description="Where the model is; None: not all is there.")
 
 
 class ReportReceipt(Message):
@@ -218,6 +252,7 @@ class ReportReceipt(Message):
     cancel_requested: bool = False
     claimed: bool = True
     work: TrainerWork | None = Field(default=None, description="Set when it was wanted.")
+    model_places: ModelPlaces | None = Field(default=None, description="Set for model_files.")
 
 
 class RunStatus(Record):

@@ -22,6 +22,7 @@ class ScriptedProvider:
     key: KeyProvider | None = None
     methods: frozenset[Method] = frozenset({"full"})
     runs_our_trainer: bool = True
+    keeps_disk: bool = True
     late_seconds: float = 0.0
     runs: dict[str, ProviderReport] = field(default_factory=dict)
     created: int = 0

@@ -36,6 +36,7 @@ class ClaimingProvider:
     key: KeyProvider | None = None
     methods: frozenset[Method] = frozenset({"full"})
     runs_our_trainer: bool = True
+    keeps_disk: bool = True
     _http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=5, verify=False))
 
     async def start(

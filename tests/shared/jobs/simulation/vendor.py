@@ -125,6 +125,7 @@ class Client:
     key: KeyProvider | None = "openai"
     methods: frozenset[Method] = frozenset({"full"})
     runs_our_trainer: bool = False
+    keeps_disk: bool = True
 
     async def start(
         self,
