@@ -76,6 +76,18 @@ class Settings(BaseSettings):
         validation_alias="FINEFLOW_PROVIDER_LATE_SECONDS",
         description="How long after a start was given up its run may still appear in a vendor's list.",
     )
+    model_storage_limit_bytes: int = Field(
+        default=20 * 2**30,
+        ge=1,
+        validation_alias="FINEFLOW_MODEL_STORAGE_LIMIT_BYTES",
+        description="The largest model that goes to Storage: from where the trainer's disk does not last.",
+    )
+    model_cache_bytes: int = Field(
+        default=50 * 2**30,
+        ge=0,
+        validation_alias="FINEFLOW_MODEL_CACHE_BYTES",
+        description="Of models from Storage that are kept here because they were asked.",
+    )
     modal_token_id: SecretStr | None = None
     modal_token_secret: SecretStr | None = None
     modal_environment: str | None = None
@@ -131,6 +143,11 @@ class Settings(BaseSettings):
         """Whether an address that a user chose may be private: allowed above, or this is somebody's own
         machine, where a model on localhost is what they mean."""
         return self.allow_private_addresses or urlsplit(self.supabase_url).hostname in _LOOPBACK
+
+    @property
+    def infers_here(self) -> bool:
+        """Whether the inference server is on this machine, with the same data directory."""
+        return self.inference_url is not None and urlsplit(self.inference_url).hostname in _LOOPBACK
 
     @property
     def functions_url(self) -> str:

@@ -2,7 +2,8 @@
 
 Progress goes to the row, numbers to training_metrics, events to training_job_events, each once: a
 report that was stored before is skipped by its number. The first report claims the attempt. A trainer
-in a rented container has only its ticket then; the answer to its claim holds the work.
+in a rented container has only its ticket then; the answer to its claim holds the work. Where its disk does
+not last it then asks for places for its model (places.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from functions.context import Context
+from functions.report_training.places import places, require_own_artifact
 from shared.errors import Conflict, NotFound, Unauthorized
 from shared.jobs.spec import run_spec
 from shared.training.files import TrainingFile
@@ -25,6 +27,7 @@ async def handle(request: ReportBatch, context: Context) -> ReportReceipt:
     trainer = context.caller.trainer
     if trainer is None or trainer.attempt != request.attempt:
         raise Unauthorized("This token is for another attempt.", code="invalid_token")
+    await require_own_artifact(trainer.job_id, request, context)
     answer = await context.services.jobs.store.report(
         trainer.job_id,
         attempt=request.attempt,
@@ -42,6 +45,9 @@ async def handle(request: ReportBatch, context: Context) -> ReportReceipt:
         accepted_seq=answer["accepted_seq"],
         cancel_requested=answer["cancel_requested"],
         work=await _work(trainer.job_id, request.run_id, context) if request.want_work else None,
+        model_places=await places(trainer.job_id, request.model_files, context)
+        if request.model_files
+        else None,
     )
 
 
@@ -57,6 +63,7 @@ async def _work(job_id: UUID, run_id: UUID, context: Context) -> TrainerWork:
         spec=run_spec(job, file, run_id),
         dataset_url=await _placed(job_id, file, context),
         validation_url=await _placed(job_id, file.validation, context) if file.validation else None,
+        stores_model=not context.services.providers[job.provider].keeps_disk,
     )
 
 

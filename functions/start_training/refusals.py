@@ -8,8 +8,11 @@ from typing import Any
 from functions.context import Services
 from functions.estimate_training.budget import standing_with
 from shared.db import Row
-from shared.errors import CallerError, Conflict, InvalidRequest, NotFound
+from shared.errors import CallerError, Conflict, InvalidRequest, NotFound, PayloadTooLarge
+from shared.models.stored import too_large
 from shared.providers.alternatives import alternative, with_alternative
+from shared.providers.base import TrainingProvider
+from shared.training import catalog
 from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
 from shared.training.lifetime import ending
@@ -28,6 +31,19 @@ def require_time_left(
     offer = alternative(services.providers, spec, file)
     instead = f" Take {offer['baseModel']} with {offer['provider']} instead." if offer else ""
     raise InvalidRequest(end.message + instead, code=end.code, details=with_alternative(details, offer))
+
+
+def require_room_in_storage(services: Services, provider: TrainingProvider, base_model: str) -> None:
+    """Raises PayloadTooLarge where the model must go to Storage and is known to be larger than the limit.
+
+    Its weights are written with two bytes each. Of a base model outside the catalogue nothing is known.
+    """
+    shape = catalog.shape(base_model)
+    if provider.keeps_disk or shape is None:
+        return
+    size_bytes, limit_bytes = 2 * shape.parameters, services.settings.model_storage_limit_bytes
+    if size_bytes > limit_bytes:
+        raise PayloadTooLarge(too_large(size_bytes, limit_bytes), code="artifact_too_large")
 
 
 def require_room_under_cap(estimate: Estimate, spend_cap_usd: float | None) -> None:
