@@ -112,7 +112,6 @@ def _saved(task: Task, learner: Learner, trainer: Trainer) -> RunResult:
     task.reporter.say("Saving model")
     size_bytes = learner.save()
     task.directory.kept()
-    task.reporter.say("Completed", progress_percent=100)
     return _result(task, learner, trainer, size_bytes)
 
 

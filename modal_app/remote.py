@@ -121,7 +121,8 @@ def _fill(run_dir: Path, work: TrainerWork, callback: Callback) -> None:
     (run_dir / "spec.json").write_text(work.spec.model_dump_json(indent=2))
     secret = run_dir / "callback.json"
     secret.touch(mode=0o600)
-    secret.write_text(json.dumps({"url": callback.url, "token": callback.token.get_secret_value()}))
+    token = callback.token.get_secret_value()
+    secret.write_text(json.dumps({"url": callback.url, "token": token, "stores_model": work.stores_model}))
     _fetch(work.spec.dataset, work.dataset_url, run_dir)
     if work.spec.validation and work.validation_url:
         _fetch(work.spec.validation, work.validation_url, run_dir)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from modal_app.base import needs_network
+from modal_app.session import storing
 from modal_app.session.delivery import ClaimLost, Refused, Unreachable
 from modal_app.session.directory import DirectoryInUse, RunDirectory
 from modal_app.session.failures import RunFailed, explain
@@ -75,7 +76,11 @@ def _outcome(spec: RunSpec, directory: RunDirectory, reporter: Reporter, stop: S
     finished = directory.finished_result()  # a claim is a new beginning, and says so in status.json
     try:
         reporter.claim()
-        return finished or _train_claimed(spec, directory, reporter, stop)
+        if finished is None:
+            trained = directory.trained_result() or _train_claimed(spec, directory, reporter, stop)
+            finished = storing.store(trained, directory, spec, reporter, stop)
+        reporter.say("Completed", progress_percent=100)
+        return finished
     except Stopped as stopped:
         return _stopped(stopped.reason)
     except (ClaimLost, Refused, Unreachable) as trouble:

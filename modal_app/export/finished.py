@@ -60,7 +60,8 @@ class FinishedModel:
     @cached_property
     def result(self) -> RunResult:
         """How the run ended. Raises ExportRefused when it has not completed."""
-        result = RunDirectory(self.directory).finished_result()
+        directory = RunDirectory(self.directory)
+        result = directory.finished_result() or directory.trained_result()  # here, or fetched from Storage
         if result is None:
             raise ExportRefused(
                 f"The run in {self.directory.name} has not completed. Follow its job first.",

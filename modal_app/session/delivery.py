@@ -28,6 +28,12 @@ class Unreachable(Exception):
 class Refused(Exception):
     """These reports will never be taken. Sending them again is useless."""
 
+    def __init__(self, what: str, *, code: str = "", told: str = "") -> None:
+        """code, told: as report-training says them; empty: it was not asked."""
+        super().__init__(what)
+        self.code = code
+        self.told = told
+
 
 class Delivery:
     """Keeps one connection open. Never logs or raises with the token."""
@@ -73,19 +79,22 @@ class Delivery:
 
 
 def _refusal(response: httpx.Response) -> Exception:
-    status, code = response.status_code, _error_code(response)
+    status = response.status_code
+    code, told = _error(response)
     if (status, code) in _LOST_CODES:
         return ClaimLost()
     if status >= 500 or status in _LATER_STATUSES or not response.is_client_error:
         return Unreachable(f"HTTP {status} {code}")
-    return Refused(f"HTTP {status} {code}")
+    return Refused(f"HTTP {status} {code}", code=code, told=told)
 
 
-def _error_code(response: httpx.Response) -> str:
+def _error(response: httpx.Response) -> tuple[str, str]:
+    """Its code and its sentence."""
     try:
-        return str(response.json()["error"]["code"])
+        error = response.json()["error"]
+        return str(error["code"]), str(error["message"])[:2000]
     except (ValueError, KeyError, TypeError):
-        return "without a code"
+        return "without a code", ""
 
 
 def is_loopback(url: str) -> bool:

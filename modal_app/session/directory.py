@@ -3,6 +3,7 @@
 spec.json  train.jsonl  callback.json        written by whoever starts the run
 run.lock   cancel                            held while a trainer lives; appears when it shall cancel
 status.json  events.jsonl                    the latest state; every report ever made
+trained.json                                 how training ended, while the model is on its way to Storage
 base_commit                                  what the name of the base model meant when the run began
 checkpoints/  adapter/  artifact/            while it trains; the LoRA weights; the servable model
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modal_app.session.failures import RunFailed
+from shared.training.model_files import TRAINED
 from shared.training.spec import Callback, DatasetFile, RunResult, RunSpec, RunState, RunStatus, TrainerReport
 
 _READ_BYTES = 1 << 20
@@ -142,6 +144,18 @@ class RunDirectory:
             return RunStatus.model_validate_json(self._status.read_bytes()).result
         except (FileNotFoundError, ValidationError):
             return None
+
+    def keep_trained(self, result: RunResult) -> None:
+        """A trainer that comes later need not train again."""
+        _write_whole(self.path / TRAINED, result.model_dump_json())
+
+    def trained_result(self) -> RunResult | None:
+        """What `keep_trained` was given, the model being there; None: it was given nothing."""
+        try:
+            result = RunResult.model_validate_json((self.path / TRAINED).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+        return result if (self.artifact / "config.json").is_file() else None
 
     def finished_result(self) -> RunResult | None:
         """The result of an earlier trainer that completed this run, with its artifact still there."""

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from uuid import UUID
 
-from shared.training.spec import ReportBatch, ReportReceipt, RunSpec, TrainerReport, TrainerWork
+from shared.training.model_files import ModelFiles
+from shared.training.spec import (
+    ModelPlaces,
+    Place,
+    ReportBatch,
+    ReportReceipt,
+    RunSpec,
+    TrainerReport,
+    TrainerWork,
+)
 
 Mood = Literal["well", "away", "deaf", "cutting", "hanging", "stolen"]
+# What becomes of a piece of a model: taken; 503; the connection is cut; its address has expired; or
+# nothing is said until the test ends.
+Fate = Literal["taken", "503", "cut", "expired", "hanging"]
 
 
 class Endpoint:
@@ -37,6 +50,13 @@ class Endpoint:
         self.downloads = 0
         self.owner: UUID | None = None
         self.provider_job_ids: list[str | None] = []  # of each claim
+        self.stores_model = False
+        self.too_large = False  # what is said of the model
+        self.fates: list[Fate] = []  # of the next pieces; afterwards each is taken
+        self.pieces: dict[str, bytes] = {}
+        self.puts: list[str] = []  # the sha256 of each piece that was begun
+        self.asked_for_places = 0
+        self.ended = threading.Event()
         self._storing = threading.Lock()
 
     @property
@@ -60,10 +80,38 @@ class Endpoint:
                 spec=spec,
                 dataset_url=f"{self.url}/train.jsonl",
                 validation_url=f"{self.url}/validation.jsonl" if self.held_out else None,
+                stores_model=self.stores_model,
             )
         return ReportReceipt(
-            accepted_seq=self.stored[-1].seq, cancel_requested=self.cancel_requested, work=work
+            accepted_seq=self.stored[-1].seq,
+            cancel_requested=self.cancel_requested,
+            work=work,
+            model_places=self._places(batch.model_files) if batch.model_files else None,
         )
+
+    def _places(self, files: ModelFiles) -> ModelPlaces:
+        self.asked_for_places += 1
+        missing = {sha256: size for sha256, size in files.pieces().items() if sha256 not in self.pieces}
+        if not missing:
+            return ModelPlaces(missing_bytes=0, artifact_path=f"storage:{files.sha256}")
+        places = [Place(sha256=sha256, url=f"{self.url}/{sha256}") for sha256 in list(missing)[:3]]
+        return ModelPlaces(missing_bytes=sum(missing.values()), places=places)
+
+    def take_piece(self, sha256: str, read: Callable[[], bytes]) -> int | None:
+        """The status of the answer; None: the connection is cut."""
+        with self._storing:
+            self.puts.append(sha256)
+            fate = self.fates.pop(0) if self.fates else "taken"
+        if fate == "hanging":
+            self.ended.wait()
+        if fate in ("cut", "hanging"):
+            return None
+        content = read()
+        if fate != "taken":
+            return 400 if fate == "expired" else 503
+        assert hashlib.sha256(content).hexdigest() == sha256
+        self.pieces[sha256] = content
+        return 200
 
 
 @contextmanager
@@ -86,6 +134,9 @@ def endpoint() -> Iterator[Endpoint]:
                 return self._answer(503, {})
             if state.mood == "stolen":
                 return self._answer(409, {"error": {"code": "claim_lost", "message": "", "details": None}})
+            if state.too_large and b'"modelFiles":{' in body:
+                error = {"code": "artifact_too_large", "message": "Raise the limit.", "details": None}
+                return self._answer(413, {"error": error})
             receipt = state.take(body)
             if receipt is None:
                 return self._answer(409, {"error": {"code": "claim_lost", "message": "", "details": None}})
@@ -98,6 +149,14 @@ def endpoint() -> Iterator[Endpoint]:
             state.downloads += 1
             rows = state.held_out if self.path.endswith("/validation.jsonl") else state.rows
             return self._answer(404, {}) if rows is None else self._send(200, rows)
+
+        def do_PUT(self) -> None:
+            size = int(self.headers["content-length"])
+            status = state.take_piece(self.path.rpartition("/")[2], lambda: self.rfile.read(size))
+            if status is None:
+                self.close_connection = True
+                return None
+            return self._answer(status, {"error": "InvalidJWT"} if status == 400 else {})
 
         def _answer(self, code: int, body: object) -> None:
             self._send(code, json.dumps(body).encode())
@@ -117,6 +176,7 @@ def endpoint() -> Iterator[Endpoint]:
     thread.start()
     state.url = f"http://127.0.0.1:{server.server_port}/functions/v1/report-training"
     yield state
+    state.ended.set()
     server.shutdown()
     thread.join()
     server.server_close()
