@@ -27,6 +27,7 @@ from cli.commands import (
     jobs,
     keys,
     model_export,
+    model_fetch,
     models,
     prompts,
     recall,
@@ -69,6 +70,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(templates.app, name="templates")
+models.app.registered_commands.extend(model_fetch.app.registered_commands)
 models.app.registered_commands.extend(model_export.app.registered_commands)
 models.app.registered_commands.extend(recipes.app.registered_commands)
 app.add_typer(models.app, name="models")

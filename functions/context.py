@@ -21,6 +21,7 @@ from shared.jobs.store import JobStore
 from shared.jobs.token import TrainerTokens
 from shared.keys.crypto import KeySealer
 from shared.keys.store import KeyStore
+from shared.models.cache import ModelCache
 from shared.providers.base import KeepsConnections
 from shared.providers.registry import Providers, providers
 from shared.storage import Storage
@@ -38,6 +39,7 @@ class Services:
     http: httpx.AsyncClient
     db: Database
     storage: Storage
+    models: ModelCache
     keys: KeyStore
     webhooks: WebhookStore
     jobs: JobCore
@@ -64,11 +66,13 @@ class Services:
         sealer = KeySealer(*settings.encryption_secrets)
         available = available if available is not None else providers(settings)
         keys = KeyStore(db, sealer)
+        storage = Storage(settings.supabase_url, api_key=key, bearer=key, http=http)
         return cls(
             settings=settings,
             http=http,
             db=db,
-            storage=Storage(settings.supabase_url, api_key=key, bearer=key, http=http),
+            storage=storage,
+            models=ModelCache(settings.data_dir, storage, most_bytes=settings.model_cache_bytes),
             keys=keys,
             webhooks=WebhookStore(db, sealer),
             jobs=JobCore(

@@ -16,10 +16,12 @@ import typer
 from cli.backend.client import Client, Row, open_client
 from cli.backend.lookup import Project, project_id
 from cli.command import command
+from cli.commands.model_fetch import run_directory
 from cli.commands.models import ModelName, find_model
 from cli.exits import CliError, ExitCode
 from cli.screen.bars import file_bar
 from cli.screen.output import Result, notes
+from shared.models.stored import stored, whereabouts
 
 app = typer.Typer()
 
@@ -56,7 +58,8 @@ async def export(
     """Write a model for other programs, with a card; on the machine that holds its weights."""
     async with open_client() as client:
         row = await find_model(client, model, await project_id(client, project))
-        run_dir = _run_directory(row)
+        there = stored(row["artifact_path"])
+        run_dir = await run_directory(client, row, there) if there else _run_directory(row)
         name = f"{row['name']}:{row['version']}"
         dataset = await _dataset_name(client, row)
     directory = output or Path(f"{row['name'].replace('/', '-')}-{row['version']}-{export_format}")
@@ -80,7 +83,7 @@ async def export(
 
 def _run_directory(row: Row) -> Path:
     path = Path(str(row["artifact_path"] or ""))
-    if path.is_absolute() and path.is_dir():
+    if whereabouts(row["artifact_path"]) == "here":
         return path.parent
     name = f"{row['name']}:{row['version']}"
     if row["artifact_path"] is None:

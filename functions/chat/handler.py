@@ -13,6 +13,7 @@ from functions.context import Context
 from shared.db import Row
 from shared.errors import Conflict, FineFlowError, InvalidRequest, NotFound
 from shared.models.serving import Answer, ask
+from shared.models.stored import stored
 from shared.training.catalog import CATALOG
 
 
@@ -89,7 +90,7 @@ async def handle(request: ChatRequest, context: Context) -> ChatCompletion:
     body = request.model_dump(include={"messages", "max_tokens", "temperature", "seed"}, exclude_none=True)
     started = time.monotonic()
     try:
-        answer = await ask(context.settings, target.ref, body)
+        answer = await ask(context.settings, await _weights(target.ref, context), body)
     except FineFlowError as error:
         await _record(request, context, target, started, error_code=error.code)
         raise
@@ -112,6 +113,20 @@ async def handle(request: ChatRequest, context: Context) -> ChatCompletion:
         ),
         fineflow=Served(model_id=target.model_id, deployment_id=target.deployment_id, latency_ms=latency_ms),
     )
+
+
+async def _weights(ref: str, context: Context) -> str:
+    """What the inference server knows the model by. One in Storage is fetched to the disk that both read."""
+    model = stored(ref)
+    if model is None:
+        return ref
+    if not context.settings.infers_here:
+        raise Conflict(
+            "The model lies in Storage, and the inference server is another machine. Fetch it there with"
+            " `fineflow models fetch`.",
+            code="model_not_servable",
+        )
+    return str(await context.services.models.artifact(model))
 
 
 async def _resolve(request: ChatRequest, context: Context) -> _Target:

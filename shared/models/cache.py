@@ -1,0 +1,96 @@
+"""Models from Storage on this machine, for the inference server that reads the same disk."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shared.errors import Conflict, NotFound, ProviderUnavailable
+from shared.models.fetching import fetch, files_of
+from shared.models.stored import StoredModel
+from shared.storage import Storage
+
+WAIT_SECONDS = 60.0
+
+
+class ModelCache:
+    """`models/SHA256` in the data directory is a whole model; which nobody asked for longest goes first."""
+
+    def __init__(self, data_dir: Path, storage: Storage, *, most_bytes: int) -> None:
+        self._directory = data_dir.resolve() / "models"
+        self._storage = storage
+        self._most_bytes = most_bytes
+        self._fetching: dict[str, asyncio.Task[None]] = {}  # by sha256
+
+    async def artifact(self, model: StoredModel) -> Path:
+        """The directory of the servable model, here. It is fetched when it is not.
+
+        Raises ProviderUnavailable when that takes longer than a caller waits, while it goes on; Conflict when
+        the cache is too small or a piece is damaged; NotFound; ServiceUnavailable.
+        """
+        home = self._directory / model.sha256
+        if not home.is_dir():
+            task = self._fetching.get(model.sha256)
+            if task is None:
+                task = self._fetching[model.sha256] = asyncio.create_task(self._fetch(model, home))
+                task.add_done_callback(lambda _: self._fetching.pop(model.sha256, None))
+            try:
+                await asyncio.wait_for(asyncio.shield(task), WAIT_SECONDS)
+            except TimeoutError as error:
+                raise _on_its_way() from error
+        os.utime(home)  # asked for now
+        return home / "artifact"
+
+    async def _fetch(self, model: StoredModel, home: Path) -> None:
+        with self._alone(model.sha256):
+            if await asyncio.to_thread(home.is_dir):  # another process was quicker
+                return
+            files = await files_of(model, self._storage)
+            if "artifact/config.json" not in {file.name for file in files.files}:
+                raise NotFound("What lies in Storage is no model that answers.", code="model_not_found")
+            await asyncio.to_thread(self._make_room, files.size_bytes)
+            await fetch(model, self._storage, home, files=files)
+
+    @contextmanager
+    def _alone(self, sha256: str) -> Iterator[None]:
+        """No other process of this machine fetches it meanwhile."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with (self._directory / f"{sha256}.lock").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise _on_its_way() from error
+            yield
+
+    def _make_room(self, wanted_bytes: int) -> None:
+        if wanted_bytes > self._most_bytes:
+            raise Conflict(
+                f"The model has {wanted_bytes / 1e9:.1f} GB, more than is kept here of models from Storage."
+                " Raise FINEFLOW_MODEL_CACHE_BYTES of the functions server, or fetch it elsewhere with"
+                " `fineflow models fetch`.",
+                code="model_over_cache",
+            )
+        homes = [home for home in self._directory.iterdir() if home.is_dir() and not home.suffix]
+        sizes = {home: _size_bytes(home) for home in homes}
+        for home in sorted(homes, key=lambda home: home.stat().st_mtime):
+            if sum(sizes.values()) + wanted_bytes <= self._most_bytes:
+                return
+            shutil.rmtree(home, ignore_errors=True)
+            del sizes[home]
+
+
+def _size_bytes(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+
+
+def _on_its_way() -> ProviderUnavailable:
+    return ProviderUnavailable(
+        "The model is being fetched from Storage. Ask again in a minute.",
+        code="model_on_its_way",
+        retry_after_seconds=WAIT_SECONDS,
+    )

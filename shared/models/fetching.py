@@ -1,0 +1,104 @@
+"""A model comes back from Storage: piece by piece, each proven by its sha256."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from shared.errors import Conflict, NotFound
+from shared.models.stored import StoredModel
+from shared.storage import Storage
+from shared.training.model_files import BUCKET, PIECE_BYTES, ModelFile, ModelFiles
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+async def files_of(model: StoredModel, storage: Storage) -> ModelFiles:
+    """The list of its files. Raises NotFound, Conflict when it is not the one, and ServiceUnavailable."""
+    try:
+        content = await storage.download(BUCKET, f"{model.folder}/{model.sha256}")
+    except NotFound as error:
+        raise _gone(model) from error
+    if hashlib.sha256(content).hexdigest() != model.sha256:
+        raise _damaged("The list of its files")
+    try:
+        return ModelFiles.model_validate_json(content)
+    except ValidationError as error:
+        raise _damaged("The list of its files") from error
+
+
+async def fetch(
+    model: StoredModel,
+    storage: Storage,
+    target: Path,
+    *,
+    told: Progress = lambda done, total: None,
+    files: ModelFiles | None = None,
+) -> ModelFiles:
+    """`target` holds the model as its run directory did (`artifact/`, `adapter/`, `trained.json`), whole.
+
+    What an earlier call that was stopped has brought already is proven and kept. Needs room for a piece more
+    than the model has. Raises what `files_of` raises, Conflict when a piece is not as it was sent, and
+    OSError when it cannot be written.
+    """
+    files = files or await files_of(model, storage)
+    draft = target.with_name(f"{target.name}.fetching")
+    draft.mkdir(parents=True, exist_ok=True)
+    done = 0
+    for file in files.files:
+        path = draft / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = await asyncio.to_thread(_proven_pieces, path, file)
+        done += sum(file.piece_bytes(number) for number in range(kept))
+        for number in range(kept, len(file.pieces)):
+            await _append(model, storage, file.pieces[number], path)
+            done += file.piece_bytes(number)
+            told(done, files.size_bytes)
+    os.rename(draft, target)
+    return files
+
+
+async def _append(model: StoredModel, storage: Storage, sha256: str, path: Path) -> None:
+    piece = path.with_name(".piece")
+    try:
+        await storage.download_to(BUCKET, f"{model.folder}/{sha256}", piece)
+    except NotFound as error:
+        raise _gone(model) from error
+    content = await asyncio.to_thread(piece.read_bytes)
+    piece.unlink()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise _damaged(path.name)
+    with path.open("ab") as file:
+        await asyncio.to_thread(file.write, content)
+
+
+def _proven_pieces(path: Path, file: ModelFile) -> int:
+    """How many pieces the file begins with; it is cut off behind them, and is there in any case."""
+    with path.open("ab+") as there:
+        there.seek(0)
+        kept = 0
+        for number, sha256 in enumerate(file.pieces):
+            if hashlib.sha256(there.read(file.piece_bytes(number))).hexdigest() != sha256:
+                break
+            kept += 1
+        there.truncate(min(kept * PIECE_BYTES, file.size_bytes))
+    return kept
+
+
+def _gone(model: StoredModel) -> NotFound:
+    return NotFound(
+        f"The model of job {model.job_id} is not in Storage any more, or not for you. Train it again.",
+        code="model_not_found",
+    )
+
+
+def _damaged(what: str) -> Conflict:
+    return Conflict(
+        f"{what} is not as the trainer sent it: its sha256 differs. Try again; if it stays so, train again.",
+        code="model_damaged",
+    )
