@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 
-from shared.errors import Conflict, NotFound, ProviderUnavailable
-from shared.models.fetching import fetch, files_of
+from shared.errors import Conflict, NotFound
+from shared.models.fetching import fetch, files_of, on_its_way
 from shared.models.stored import StoredModel
 from shared.storage import Storage
 
@@ -42,30 +40,17 @@ class ModelCache:
             try:
                 await asyncio.wait_for(asyncio.shield(task), WAIT_SECONDS)
             except TimeoutError as error:
-                raise _on_its_way() from error
-        os.utime(home)  # asked for now
+                raise on_its_way() from error
+        now = time.time_ns()  # the file system's own clock may stand still for some milliseconds
+        os.utime(home, ns=(now, now))
         return home / "artifact"
 
     async def _fetch(self, model: StoredModel, home: Path) -> None:
-        with self._alone(model.sha256):
-            if await asyncio.to_thread(home.is_dir):  # another process was quicker
-                return
-            files = await files_of(model, self._storage)
-            if "artifact/config.json" not in {file.name for file in files.files}:
-                raise NotFound("What lies in Storage is no model that answers.", code="model_not_found")
-            await asyncio.to_thread(self._make_room, files.size_bytes)
-            await fetch(model, self._storage, home, files=files)
-
-    @contextmanager
-    def _alone(self, sha256: str) -> Iterator[None]:
-        """No other process of this machine fetches it meanwhile."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with (self._directory / f"{sha256}.lock").open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise _on_its_way() from error
-            yield
+        files = await files_of(model, self._storage)
+        if "artifact/config.json" not in {file.name for file in files.files}:
+            raise NotFound("What lies in Storage is no model that answers.", code="model_not_found")
+        await asyncio.to_thread(self._make_room, files.size_bytes)
+        await fetch(model, self._storage, home, files=files)
 
     def _make_room(self, wanted_bytes: int) -> None:
         if wanted_bytes > self._most_bytes:
@@ -75,6 +60,7 @@ class ModelCache:
                 " `fineflow models fetch`.",
                 code="model_over_cache",
             )
+        self._directory.mkdir(parents=True, exist_ok=True)
         homes = [home for home in self._directory.iterdir() if home.is_dir() and not home.suffix]
         sizes = {home: _size_bytes(home) for home in homes}
         for home in sorted(homes, key=lambda home: home.stat().st_mtime):
@@ -86,11 +72,3 @@ class ModelCache:
 
 def _size_bytes(directory: Path) -> int:
     return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-
-
-def _on_its_way() -> ProviderUnavailable:
-    return ProviderUnavailable(
-        "The model is being fetched from Storage. Ask again in a minute.",
-        code="model_on_its_way",
-        retry_after_seconds=WAIT_SECONDS,
-    )
