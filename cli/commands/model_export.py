@@ -1,4 +1,4 @@
-"""`fineflow models export`: a model in the forms that other programs read, made where its weights lie."""
+"""`fineflow models export`: a model in forms for other programs, made where it lies or from Storage."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def export(
     ] = None,
     project: Project = None,
 ) -> Result:
-    """Write a model for other programs, with a card; on the machine that holds its weights."""
+    """Write a model for other programs, with a card; where its weights lie, or from Storage."""
     async with open_client() as client:
         row = await find_model(client, model, await project_id(client, project))
         there = stored(row["artifact_path"])

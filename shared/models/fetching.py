@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, NotFound, ProviderUnavailable
 from shared.models.stored import StoredModel
 from shared.storage import Storage
 from shared.training.model_files import BUCKET, PIECE_BYTES, ModelFile, ModelFiles
@@ -43,24 +45,47 @@ async def fetch(
     """`target` holds the model as its run directory did (`artifact/`, `adapter/`, `trained.json`), whole.
 
     What an earlier call that was stopped has brought already is proven and kept. Needs room for a piece more
-    than the model has. Raises what `files_of` raises, Conflict when a piece is not as it was sent, and
-    OSError when it cannot be written.
+    than the model has. Raises what `files_of` raises, Conflict when a piece is not as it was sent,
+    ProviderUnavailable while another process fetches it there, and OSError when it cannot be written.
     """
     files = files or await files_of(model, storage)
     draft = target.with_name(f"{target.name}.fetching")
     draft.mkdir(parents=True, exist_ok=True)
-    done = 0
-    for file in files.files:
-        path = draft / file.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = await asyncio.to_thread(_proven_pieces, path, file)
-        done += sum(file.piece_bytes(number) for number in range(kept))
-        for number in range(kept, len(file.pieces)):
-            await _append(model, storage, file.pieces[number], path)
-            done += file.piece_bytes(number)
-            told(done, files.size_bytes)
-    os.rename(draft, target)
+    with _alone(draft):
+        done = 0
+        for file in files.files:
+            path = draft / file.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kept = await asyncio.to_thread(_proven_pieces, path, file)
+            done += sum(file.piece_bytes(number) for number in range(kept))
+            for number in range(kept, len(file.pieces)):
+                await _append(model, storage, file.pieces[number], path)
+                done += file.piece_bytes(number)
+                told(done, files.size_bytes)
+        os.rename(draft, target)
     return files
+
+
+def on_its_way() -> ProviderUnavailable:
+    """What is told to who asks for a model that is being fetched."""
+    return ProviderUnavailable(
+        "The model is being fetched from Storage. Ask again in a minute.",
+        code="model_on_its_way",
+        retry_after_seconds=60,
+    )
+
+
+@contextmanager
+def _alone(draft: Path) -> Iterator[None]:
+    """No other process of this machine writes there. Raises ProviderUnavailable."""
+    directory = os.open(draft, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise on_its_way() from error
+    finally:
+        os.close(directory)
 
 
 async def _append(model: StoredModel, storage: Storage, sha256: str, path: Path) -> None:

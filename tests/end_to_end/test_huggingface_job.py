@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from devstack.up import Stack
 from functions.context import Services
 from shared.errors import FineFlowError
 from shared.models.fetching import fetch
-from shared.models.stored import StoredModel, stored
+from shared.models.stored import stored
 from shared.providers.huggingface import HuggingFaceProvider
 from shared.storage import Storage
 from shared.training.spec import TrainerExit
@@ -36,7 +37,8 @@ IMAGE = "registry.example/fineflow-trainer:1"
 
 @dataclass
 class House:
-    world: World
+    world: World  # behind functions that start jobs at the fake
+    stack_world: World  # the same behind the stack's own functions
     fake: FakeHuggingFace
     services: Services
     disk: Path  # of the containers
@@ -68,7 +70,7 @@ class House:
 
     async def ended(self, container: subprocess.Popen[str]) -> int:
         _, log = await asyncio.to_thread(container.communicate, timeout=120)
-        assert "Traceback" not in log, log[-3000:]
+        assert "canary" not in log.lower()
         return container.returncode
 
     async def model_of(self, job_id: str, ref: str) -> dict[str, Any]:
@@ -81,6 +83,24 @@ class House:
         assert row["status"] == "completed", row["error"]
         return self.row("fine_tuned_models", row["model_id"])
 
+    async def fineflow(self, *arguments: str) -> dict[str, Any]:
+        """What `fineflow models` prints, run by the demo user of the stack."""
+        self.world.rows(
+            "insert into public.project_members (project_id, user_id, role)"
+            " select %s, id, 'viewer' from auth.users where email = %s on conflict do nothing",
+            self.world.project, self.world.stack.demo_email,
+        )  # fmt: skip
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(("FINEFLOW_", "SUPABASE_"))}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli.main", "models", *arguments),
+            *("--project", self.world.project, "--json"),
+            env={**kept, "FINEFLOW_DATA_DIR": str(self.world.stack.data_dir)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(process.communicate(), 120)
+        assert process.returncode == 0, out.decode() + err.decode()
+        return dict(json.loads(out))
+
     def row(self, table: str, row_id: str) -> dict[str, Any]:
         ((row,),) = self.world.rows(f"select to_jsonb(r) from public.{table} r where id = %s", row_id)
         return dict(row)
@@ -89,11 +109,6 @@ class House:
         """The sha256 of each file of the model on the container's disk."""
         (artifact,) = self.disk.glob("runs/*/artifact")
         return sums(artifact)
-
-    def objects(self, model: StoredModel) -> list[str]:
-        """The names of what lies in Storage of this attempt."""
-        query = "select name from storage.objects where bucket_id = 'models' and starts_with(name, %s)"
-        return [name.rpartition("/")[2] for (name,) in self.world.rows(query, model.folder)]
 
     def storage(self, token: str, http: httpx.AsyncClient) -> Storage:
         return Storage(
@@ -116,11 +131,11 @@ async def house(stack: Stack, tmp_path: Path) -> AsyncIterator[House]:
             httpx.AsyncClient(base_url=url, timeout=60) as http,
         ):
             with undisturbed(made):
-                yield House(replace(made, http=http), fake, services, tmp_path / "disk")
+                yield House(replace(made, http=http), made, fake, services, tmp_path / "disk")
 
 
 async def test_the_model_outlives_its_container_and_answers_here(house: House, tmp_path: Path) -> None:
-    job_id, ref = await house.start(method="lora", trainingConfig={"epochs": 2})
+    job_id, ref = await house.start(method="lora", trainingConfig={"epochs": 40, "learningRate": 0.01})
     assert await house.ended(house.container(ref)) == TrainerExit.COMPLETED
     trained = house.sums()
     shutil.rmtree(house.disk)
@@ -137,3 +152,32 @@ async def test_the_model_outlives_its_container_and_answers_here(house: House, t
             assert refused.value.code == "model_not_found"
     assert sums(tmp_path / "fetched" / "artifact") == trained
     assert (tmp_path / "fetched" / "adapter" / "adapter_model.safetensors").is_file()
+
+    question = {"model": row["id"], "messages": [{"role": "user", "content": "What opens door 3?"}]}
+    answer = await house.stack_world.call("chat", question)  # the stack's own functions fetch it
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"] == "Door 3 opens with 21."
+
+    fetched = await house.fineflow("fetch", row["id"], "-o", str(tmp_path / "mine"))
+    assert fetched["bytes"] > row["artifact_bytes"]
+    assert sums(tmp_path / "mine" / "artifact") == trained
+    exported = await house.fineflow(
+        "export", row["id"], "--format", "gguf", "--quantization", "f32", "-o", str(tmp_path / "gguf")
+    )
+    assert {file["name"] for file in exported["files"]} == {"README.md", "model.gguf"}
+
+
+async def test_a_bucket_that_takes_less_says_what_to_do(house: House) -> None:
+    job_id, ref = await house.start(trainingConfig={"epochs": 1})
+    house.world.rows("update storage.buckets set file_size_limit = 100 where id = 'models'")
+    try:
+        assert await house.ended(house.container(ref)) == TrainerExit.FAILED
+    finally:
+        house.world.rows("update storage.buckets set file_size_limit = 41943040 where id = 'models'")
+    house.fake.set_stage(ref, "ERROR", message="exit code 1")
+    await house.world.call_as_service("poll-training", {})
+    job = house.row("training_jobs", job_id)
+    assert (job["status"], job["error"]["code"]) == ("failed", "artifact_too_large")
+    assert "40 MiB" in job["error"]["message"]
+    assert job["progress_percent"] < 100
+    assert "model.safetensors" in house.sums()  # it is not lost before its disk is
