@@ -51,7 +51,15 @@ async def show(model: ModelName, project: Project = None) -> Result:
     async with open_client() as client:
         row = await find_model(client, model, await project_id(client, project))
     shown = ("id", "name", "version", "status", "base_model", "method", "provider", "job_id", "dataset_id")
-    more = ("training_examples", "epochs", "cost_usd", "artifact_bytes", "template_fingerprint", "notes")
+    more = (
+        "training_examples",
+        "epochs",
+        "cost_usd",
+        "artifact_path",
+        "artifact_bytes",
+        "template_fingerprint",
+        "notes",
+    )
     values = {**(row.get("metrics") or {}), **{name: row.get(name) for name in (*shown, *more)}}
     pairs = [(name.replace("_", " "), values[name]) for name in dict.fromkeys((*shown, *more, *values))]
     return Result(row, facts([*pairs, ("created", moment(row["created_at"]))]))

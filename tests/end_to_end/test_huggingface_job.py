@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -165,6 +166,28 @@ async def test_the_model_outlives_its_container_and_answers_here(house: House, t
         "export", row["id"], "--format", "gguf", "--quantization", "f32", "-o", str(tmp_path / "gguf")
     )
     assert {file["name"] for file in exported["files"]} == {"README.md", "model.gguf"}
+
+
+async def test_a_container_that_is_killed_with_its_model_trained_is_followed_by_one_that_only_sends(
+    house: House,
+) -> None:
+    job_id, ref = await house.start(trainingConfig={"epochs": 1})
+    container = house.container(ref)
+    async with asyncio.timeout(90):
+        while not list(house.disk.glob("runs/*/trained.json")):
+            await asyncio.sleep(0.002)
+    container.kill()
+    assert await house.ended(container) == -signal.SIGKILL
+    assert house.row("training_jobs", job_id)["status"] != "completed"
+
+    assert await house.ended(house.container(ref)) == TrainerExit.COMPLETED
+    row = await house.model_of(job_id, ref)
+    assert stored(row["artifact_path"])
+    trained = house.world.rows(
+        "select count(*) from training_job_events where job_id = %s and message like 'Training started%%'",
+        job_id,
+    )
+    assert trained == [(1,)]
 
 
 async def test_a_bucket_that_takes_less_says_what_to_do(house: House) -> None:

@@ -253,6 +253,26 @@ async def test_a_fetch_goes_on_where_it_was_and_proves_what_it_gets(house: House
     assert told == [(9, 12), (12, 12)]  # config.json was there
 
 
+async def test_a_file_of_several_pieces_comes_back_as_it_was(house: House, tmp_path: Path) -> None:
+    trainer = await house.trainer()
+    parts = [bytes([7]) * PIECE_BYTES, b"the end"]  # a bucket takes a piece of full size
+    sums = tuple(hashlib.sha256(part).hexdigest() for part in parts)
+    files = ModelFiles(
+        files=(ModelFile(name="artifact/model.safetensors", size_bytes=PIECE_BYTES + 7, pieces=sums),)
+    )
+    for place, part in zip((await trainer.asks(files)).places, parts, strict=True):
+        assert await trainer.puts(place.url, part) == 200
+    model = stored((await trainer.asks(files)).artifact_path)
+    assert model
+    draft = tmp_path / "model.fetching" / "artifact"
+    draft.mkdir(parents=True)
+    (draft / "model.safetensors").write_bytes(parts[0] + b"the")  # as after a kill in the second
+    told: list[tuple[int, int]] = []
+    await fetch(model, house.services.storage, tmp_path / "model", told=lambda *n: told.append(n))
+    assert told == [(files.size_bytes, files.size_bytes)]
+    assert (tmp_path / "model" / "artifact" / "model.safetensors").read_bytes() == b"".join(parts)
+
+
 async def test_the_cache_keeps_what_was_asked_for_last(house: House, tmp_path: Path) -> None:
     trainer = await house.trainer()
     models = [await trainer.stores(CONTENTS | {"artifact/a.txt": bytes([n] * 10)}) for n in (65, 66, 67)]
