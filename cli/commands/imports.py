@@ -22,7 +22,6 @@ from cli.commands.dataset_generation import Format
 from cli.commands.documents import storage_name
 from cli.exits import CliError, ExitCode
 from cli.screen.bars import Bar, import_bar
-from cli.screen.imports import import_view
 from cli.screen.output import Result, notes
 
 app = typer.Typer()
@@ -83,6 +82,8 @@ async def import_files(
                 on_update=lambda update: bar.update(update.row),
             )
     failed = dataset["status"] == "failed"
+    from cli.screen.imports import import_view  # brings all checks along, which --help does not wait for
+
     return Result(dataset, import_view(dataset), ExitCode.FAILED if failed else ExitCode.OK)
 
 

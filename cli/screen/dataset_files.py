@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from cli.screen.output import cell, table
-from shared.datasets.check import FileReport
-from shared.datasets.checker import Stats
-from shared.datasets.findings import Finding
+
+if TYPE_CHECKING:  # they bring all checks along, which --help does not wait for
+    from shared.datasets.check import FileReport
+    from shared.datasets.checker import Stats
+    from shared.datasets.findings import Finding
 
 
 def reports_view(reports: Sequence[FileReport]) -> RenderableType:
