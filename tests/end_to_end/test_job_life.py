@@ -50,7 +50,8 @@ async def test_train_deploy_and_ask(world: World) -> None:
     ended = await until(world, job, "completed", "failed", "cancelled")
     assert ended["status"] == "completed", ended
     assert (ended["progress_percent"], ended["step"]) == (100, ended["total_steps"])
-    assert world.rows("select count(*) > 3 from training_metrics where job_id = %s", job) == [(True,)]
+    # Progress is told once a second, and here all steps take a few.
+    assert world.rows("select count(*) > 1 from training_metrics where job_id = %s", job) == [(True,)]
 
     name = f"live-{uuid4().hex[:6]}"
     deploy = {"action": "deploy", "modelId": str(ended["model_id"]), "deploymentName": name, "notes": "first"}
