@@ -15,22 +15,32 @@ from cli.main import run
 from tests.cli.conftest import USER
 
 ROOT = Path(__file__).resolve().parents[2]
-HELP_SECONDS = 0.5
+MOST_TIMES_ITS_LIBRARIES = 4  # some 2.8, on whatever machine
 HEAVY = ("torch", "transformers", "supabase", "httpx", "psycopg", "devstack.up")
 
 
 def test_help_imports_nothing_heavy_and_is_quick() -> None:
+    loaded, seconds = ran("from cli.main import run; run(['--help'])")
+    assert loaded == "[]"
+    _, libraries_seconds = ran("import rich.table, structlog, typer; from pydantic import BaseModel")
+    assert seconds < MOST_TIMES_ITS_LIBRARIES * libraries_seconds
+
+
+def ran(statement: str) -> tuple[str, float]:
+    """What is loaded of HEAVY afterwards, and the least processor time of three runs."""
     program = (
-        "import sys, resource; from cli.main import run; run(['--help']);"
+        f"import sys, resource; {statement};"
         f"print([m for m in {HEAVY!r} if m in sys.modules]);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_utime)"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    *_, loaded, seconds = answer.stdout.strip().splitlines()
-    assert loaded == "[]"
-    assert float(seconds) < HELP_SECONDS  # of this process: the clock on the wall knows other work too
+    taken = []
+    for _ in range(3):
+        answer = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        *_, loaded, seconds = answer.stdout.strip().splitlines()
+        taken.append(float(seconds))
+    return loaded, min(taken)
 
 
 @pytest.mark.parametrize(
