@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -83,12 +84,13 @@ def test_an_expired_address_is_asked_for_anew(call: Call, callback: Endpoint, ti
 def test_an_upload_that_was_ended_goes_on_without_training_again(
     call: Call, callback: Endpoint, ticket: Ticket, number: signal.Signals
 ) -> None:
-    callback.fates = ["taken", "taken", "taken", "taken", "hanging"]
+    callback.fates = ["taken"] * 4 + ["hanging"] * 100  # no more are sent before it is told
     trainer = call(ticket)
     until(lambda: len(callback.puts) >= 5)
     trainer.signal(number)
     if number == signal.SIGTERM:
-        callback.ended.set()  # the piece under way is answered, or its timeout would be waited for
+        time.sleep(0.5)  # the signal is there before the next piece could be begun
+        callback.ended.set()  # the pieces under way are answered, or their timeout would be waited for
     code = trainer.wait_for_code()
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else TrainerExit.INTERRUPTED)
     assert not any(report.result for report in callback.stored if report.kind == "result") or (
