@@ -23,7 +23,7 @@ from modal_app.serving.vllm import VllmProcess
 from shared.errors import InvalidRequest, NotFound, ServiceUnavailable
 
 # `vllm serve WEIGHTS --host H --port P --served-model-name NAME`
-_PROGRAM = """#!{python}
+_PROGRAM = """
 import json, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 assert sys.argv[1] == "serve" and sys.argv[3::2] == ["--host", "--port", "--served-model-name"], sys.argv
@@ -32,17 +32,17 @@ if "broken" in weights:
     sys.exit(1)
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.answer(200 if self.path == "/health" else 404, {{}})
+        self.answer(200 if self.path == "/health" else 404, {})
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         said = body["messages"][-1]["content"]
         if said == "too long" or body["model"] != name:
-            return self.answer(400, {{"error": {{"message": "maximum context length"}}}})
+            return self.answer(400, {"error": {"message": "maximum context length"}})
         if said == "crash":
-            return self.answer(500, {{}})
-        message = {{"role": "assistant", "content": f"{{weights}} heard {{said}}"}}
-        self.answer(200, {{"choices": [{{"message": message, "finish_reason": "stop"}}],
-                           "usage": {{"prompt_tokens": 3, "completion_tokens": body["max_tokens"]}}}})
+            return self.answer(500, {})
+        message = {"role": "assistant", "content": f"{weights} heard {said}"}
+        self.answer(200, {"choices": [{"message": message, "finish_reason": "stop"}],
+                           "usage": {"prompt_tokens": 3, "completion_tokens": body["max_tokens"]}})
     def answer(self, code, body):
         content = json.dumps(body).encode()
         self.send_response(code)
@@ -59,7 +59,9 @@ ThreadingHTTPServer((host, int(port)), Handler).serve_forever()
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bin" / "vllm"
     path.parent.mkdir()
-    path.write_text(_PROGRAM.format(python=sys.executable))
+    path.with_suffix(".py").write_text(_PROGRAM)
+    # Not by a line that begins with #! and the path of Python, which may have a blank in it.
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{path}.py" "$@"\n')
     path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
 

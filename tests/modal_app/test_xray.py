@@ -195,7 +195,7 @@ def _write_batches(run_dir: Path, target: Path) -> None:
         max_length_tokens=LIMIT_TOKENS,
         stop_ids=base.stop_ids,
     )
-    trainer = build_trainer(task, base, data, None, [TrainerCallback()])
+    trainer = build_trainer(task, base, data, None, [TrainerCallback()], rows_at_once=4)
     rows = []
     for batch in trainer.get_train_dataloader():
         if "position_ids" in batch:
