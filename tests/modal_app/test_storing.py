@@ -86,7 +86,7 @@ def test_an_upload_that_was_ended_goes_on_without_training_again(
 ) -> None:
     callback.fates = ["taken"] * 4 + ["hanging"] * 100  # no more are sent before it is told
     trainer = call(ticket)
-    until(lambda: len(callback.puts) >= 5)
+    until(lambda: len(callback.pieces) >= 4 and len(callback.puts) >= 5)
     trainer.signal(number)
     if number == signal.SIGTERM:
         time.sleep(0.5)  # the signal is there before the next piece could be begun

@@ -19,9 +19,14 @@ from tests.shared.documents.files import docx, docx_with, pdf, pdf_of, replaced
 
 
 def readers() -> list[psutil.Process]:
-    return [
-        child for child in psutil.Process().children() if "shared.documents.parsing.child" in child.cmdline()
-    ]
+    return [child for child in psutil.Process().children() if "parsing.child" in command(child)]
+
+
+def command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""  # it ended meanwhile
 
 
 async def refusal(content: bytes, name: str, **limits: float) -> CallerError:
@@ -30,9 +35,7 @@ async def refusal(content: bytes, name: str, **limits: float) -> CallerError:
     with pytest.raises(CallerError) as refused:
         await extract_text(content, name=name, mime_type="", limits=Limits(**limits))  # type: ignore[arg-type]
     assert time.monotonic() - start < 20
-    assert not [
-        child for child in psutil.Process().children() if "parsing.child" in " ".join(child.cmdline())
-    ]
+    assert not readers()
     return refused.value
 
 
