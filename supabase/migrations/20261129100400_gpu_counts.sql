@@ -5,7 +5,7 @@ alter table public.training_jobs
 comment on column public.training_jobs.gpu_count is
   'GPUs of one machine that train the run together, of the kind that gpu names.';
 
--- As before, with gpu_count.
+-- As before, with base_revision and gpu_count.
 create or replace function public.create_training_job(p_job jsonb) returns jsonb
 language plpgsql set search_path = '' as $$
 declare
