@@ -117,10 +117,7 @@ def on_this_machine(spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING
             tokens=tokens,
             width=width,
         )
-        for tokens, width in (
-            (work.tokens_at_once.low, work.width.low),
-            (work.tokens_at_once.high, work.width.high),
-        )
+        for tokens, width in work.fullest_passes
     )
     flops = flops_per_token(shape, spec.method, work.width.low, recomputes=False) * work.tokens
     expected = Range(

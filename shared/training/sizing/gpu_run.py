@@ -69,10 +69,7 @@ class GpuRun:
                     accumulates=work.accumulates,
                     cards=spec.gpu_count,
                 )
-                for tokens, width in (
-                    (work.tokens_at_once.low, work.width.low),
-                    (work.tokens_at_once.high, work.width.high),
-                )
+                for tokens, width in work.fullest_passes
             )
         return cls(spec, work, shape, least, most, known.calibrations)
 

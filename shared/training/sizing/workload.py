@@ -57,6 +57,12 @@ class Workload:
         )
 
     @property
+    def fullest_passes(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Tokens at once and the width of their longest line: at least, and at most."""
+        least, most = (self.tokens_at_once.low, self.width.low), (self.tokens_at_once.high, self.width.high)
+        return least, most
+
+    @property
     def accumulates(self) -> bool:
         """Whether gradients lie in memory while the next pass begins."""
         return self.passes > self.steps
