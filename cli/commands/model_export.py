@@ -17,7 +17,7 @@ from cli.backend.client import Client, Row, open_client
 from cli.backend.lookup import Project, project_id
 from cli.command import command
 from cli.commands.model_fetch import run_directory
-from cli.commands.models import ModelName, find_model
+from cli.commands.models import ModelName, find_model, versioned_name
 from cli.exits import CliError, ExitCode
 from cli.screen.bars import file_bar
 from cli.screen.output import Result, notes
@@ -60,7 +60,7 @@ async def export(
         row = await find_model(client, model, await project_id(client, project))
         there = stored(row["artifact_path"])
         run_dir = await run_directory(client, row, there) if there else _run_directory(row)
-        name = f"{row['name']}:{row['version']}"
+        name = versioned_name(row)
         dataset = await _dataset_name(client, row)
     directory = output or Path(f"{row['name'].replace('/', '-')}-{row['version']}-{export_format}")
     arguments = [
@@ -85,7 +85,7 @@ def _run_directory(row: Row) -> Path:
     path = Path(str(row["artifact_path"] or ""))
     if whereabouts(row["artifact_path"]) == "here":
         return path.parent
-    name = f"{row['name']}:{row['version']}"
+    name = versioned_name(row)
     if row["artifact_path"] is None:
         raise CliError(
             f"{row['provider']} keeps the weights of {name}.",

@@ -13,7 +13,7 @@ from cli.backend.client import Client, Row, open_client
 from cli.backend.connection import data_dir
 from cli.backend.lookup import Project, project_id
 from cli.command import command
-from cli.commands.models import ModelName, find_model
+from cli.commands.models import ModelName, find_model, versioned_name
 from cli.exits import CliError, ExitCode
 from cli.screen.bars import file_bar
 from cli.screen.output import Result, notes
@@ -34,7 +34,7 @@ async def fetch(
     async with open_client() as client:
         row = await find_model(client, model, await project_id(client, project))
         there = stored(row["artifact_path"])
-        name = f"{row['name']}:{row['version']}"
+        name = versioned_name(row)
         if there is None:
             raise CliError(
                 f"{name} is not in Storage: {row['artifact_path'] or 'its provider keeps the weights'}.",
@@ -54,7 +54,7 @@ async def run_directory(client: Client, row: Row, model: StoredModel) -> Path:
     """The model where other commands find it: in the cache that local serving fills as well."""
     home = data_dir() / "models" / model.sha256
     if not home.is_dir():
-        await brought(client, model, home, f"{row['name']}:{row['version']}")
+        await brought(client, model, home, versioned_name(row))
     return home
 
 

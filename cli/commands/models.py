@@ -90,7 +90,7 @@ async def deploy(
     async with open_client() as client:
         row = await find_model(client, model, await project_id(client, project))
         answer = await deploy_model(client, str(row["id"]), name, notes)
-    text = f"{name} now answers with {row['name']}:{row['version']}."
+    text = f"{name} now answers with {versioned_name(row)}."
     return Result(answer, f"{text} Try `fineflow chat {name} 'a question'`.")
 
 
@@ -98,6 +98,11 @@ async def deploy_model(client: Client, model_id: str, name: str, notes: str | No
     """The deployment behind `name` serves this model."""
     request = {"action": "deploy", "modelId": model_id, "deploymentName": name}
     return await client.invoke("manage-models", request | ({"notes": notes} if notes else {}))
+
+
+def versioned_name(row: Row) -> str:
+    """How a model is called where its versions are told apart, and as `find_model` takes it."""
+    return f"{row['name']}:{row['version']}"
 
 
 async def find_model(client: Client, reference: str, project: str) -> Row:

@@ -11,7 +11,7 @@ import typer
 from cli.backend.client import open_client
 from cli.backend.lookup import Project, project_id
 from cli.command import command
-from cli.commands.models import ModelName, find_model
+from cli.commands.models import ModelName, find_model, versioned_name
 from cli.exits import CliError, ExitCode
 from cli.screen.output import Result
 
@@ -45,7 +45,7 @@ async def recipe(
         row = await find_model(client, model, await project_id(client, project))
     if not row["recipe"].get("dataset_sha256"):
         raise CliError(
-            f"{row['name']}:{row['version']} was trained by {row['provider']}, which does not say how.",
+            f"{versioned_name(row)} was trained by {row['provider']}, which does not say how.",
             code="recipe_missing",
             exit_code=ExitCode.USAGE,
         )
