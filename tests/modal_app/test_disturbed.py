@@ -132,7 +132,7 @@ def resumed_from(run_dir: Path) -> int:
     return int(told.data.get("step", 0))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_disturbed_run_ends_as_the_undisturbed_one(
     start_counted: Start, new_run: NewRun, callback: Endpoint, undisturbed: Path, seed: int
 ) -> None:
