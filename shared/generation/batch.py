@@ -20,7 +20,7 @@ from shared.generation.source import Generator, SourceChunk
 from shared.llm.anthropic import Anthropic
 from shared.llm.anthropic_batches import AnthropicBatches
 from shared.llm.base import ChatModel, Completion, JsonSchema, TryLater, Turn
-from shared.llm.batches import MOST_QUESTIONS, Batches, BatchState
+from shared.llm.batches import Batches, BatchState
 from shared.llm.http_model import HttpModel
 from shared.llm.openai_batches import OpenAIBatches
 from shared.llm.openai_compatible import OpenAICompatible
@@ -59,15 +59,16 @@ async def advance_batch(
     A batch that a dead function may have submitted is looked for at the vendor, and submitted again only
     `late_seconds` after it was begun.
     """
+    batches = batches_of(client)
     claimed: Row | None = await db.call(
         "claim_generation_batch",
         dataset_id=dataset["id"],
-        limit=MOST_QUESTIONS,
+        limit=batches.most_questions,
         lease_seconds=_LEASE_SECONDS,
     )
     if claimed is None or claimed["chunks"] is None:
         return
-    step = _Step(db, dataset, client, batches_of(client), claimed["batch"], claimed["age_seconds"])
+    step = _Step(db, dataset, client, batches, claimed["batch"], claimed["age_seconds"])
     try:
         questions = [
             await _question(item, client, generator_around, pairs_of(item["ordinal"]))
@@ -76,7 +77,7 @@ async def advance_batch(
         await step.take(questions, late_seconds)
     except TryLater:
         await step.save(release=True)
-    except (KeyError, TypeError, ValueError) as odd:
+    except (AttributeError, KeyError, TypeError, ValueError) as odd:
         _log.warning("batch not understood", batch=step.batch["id"], error=repr(odd)[:300])
         await step.save(release=True)
     except ServiceUnavailable:

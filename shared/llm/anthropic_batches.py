@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import orjson
 
 from shared.errors import ProviderRejected
 from shared.llm.anthropic import Anthropic
 from shared.llm.base import Completion
-from shared.llm.batches import BatchState, Questions, answer_of, not_answered
+from shared.llm.batches import BatchState, Questions, answer_of, ask, not_answered, objects_in
 
 _CLOCKS_APART_SECONDS = 120.0
 _MOST_PAGES = 20
@@ -24,13 +23,15 @@ _MOST_PAGES = 20
 class AnthropicBatches:
     """The batches behind one model's address and key."""
 
+    most_questions = 5_000  # far below the 100,000 that it takes: a batch is made in memory
+
     def __init__(self, client: Anthropic) -> None:
         self._client = client
         self._url = f"{client.base_url}/v1/messages/batches"
 
     async def submit(self, batch_id: str, questions: Questions) -> str:
         requests = [{"custom_id": name, "params": body} for name, body in questions.items()]
-        return str((await self._ask("POST", self._url, json={"requests": requests}))["id"])
+        return str((await ask(self._client, "POST", self._url, json={"requests": requests}))["id"])
 
     async def find(
         self, batch_id: str, count: int, age_seconds: float, not_ours: Sequence[str]
@@ -38,7 +39,7 @@ class AnthropicBatches:
         oldest = datetime.now(UTC) - timedelta(seconds=age_seconds + _CLOCKS_APART_SECONDS)
         after = ""
         for _ in range(_MOST_PAGES):
-            page = await self._ask("GET", f"{self._url}?limit=100{after}")
+            page = await ask(self._client, "GET", f"{self._url}?limit=100{after}")
             for batch in page["data"]:
                 if datetime.fromisoformat(batch["created_at"]) < oldest:
                     return None  # the newest come first
@@ -50,7 +51,7 @@ class AnthropicBatches:
         return None
 
     async def state(self, provider_batch_id: str) -> BatchState:
-        batch = await self._ask("GET", f"{self._url}/{provider_batch_id}")
+        batch = await ask(self._client, "GET", f"{self._url}/{provider_batch_id}")
         if batch["processing_status"] != "ended":
             return BatchState(False)
         # Not `results_url`: our key goes to the address that we know, and to no other.
@@ -58,12 +59,11 @@ class AnthropicBatches:
 
     async def results(self, state: BatchState) -> AsyncIterator[tuple[str, Completion | ProviderRejected]]:
         for file in state.files:
-            async for line in self._client.lines(file):
+            async for said in objects_in(self._client, file):
                 try:
-                    said = orjson.loads(line)
                     name, result = str(said["custom_id"]), said["result"]
                     kind = result["type"]
-                except (ValueError, KeyError, TypeError):
+                except (KeyError, TypeError):
                     continue
                 if kind == "succeeded":
                     yield name, answer_of(self._client, orjson.dumps(result.get("message")))
@@ -73,13 +73,4 @@ class AnthropicBatches:
                     yield name, not_answered(inner or kind)
 
     async def cancel(self, provider_batch_id: str) -> None:
-        await self._ask("POST", f"{self._url}/{provider_batch_id}/cancel")
-
-    async def _ask(self, method: str, url: str, **options: Any) -> Any:
-        _, content = await self._client.send(method, url, **options)
-        try:
-            return orjson.loads(content)
-        except ValueError as error:
-            raise ProviderRejected(
-                "Anthropic answered in an unknown shape.", code="model_answer_unreadable"
-            ) from error
+        await ask(self._client, "POST", f"{self._url}/{provider_batch_id}/cancel")

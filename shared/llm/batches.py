@@ -1,4 +1,4 @@
-"""Many questions as one batch, answered within a day at half the price: OpenAI's and Anthropic's alike."""
+"""Many questions as one batch, answered within a day at half the price: all vendors' alike."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import orjson
+
 from shared.errors import ProviderRejected
-from shared.llm.base import Completion
-from shared.llm.http_model import HttpModel
+from shared.llm.base import Completion, TryLater
+from shared.llm.http_model import HttpModel, whole_characters
 from shared.log import redact
 
-MOST_QUESTIONS = 5_000  # far below OpenAI's 50,000 and Anthropic's 100,000: a batch is made in memory
 Questions = Mapping[str, dict[str, Any]]  # a name of ours -> the body of a call
 
 
@@ -26,6 +27,8 @@ class BatchState:
 
 class Batches(Protocol):
     """A vendor's batches. Every method raises TryLater, and ProviderRejected for a definite no."""
+
+    most_questions: int  # of one batch
 
     async def submit(self, batch_id: str, questions: Questions) -> str:
         """The vendor's id of a new batch. After TryLater nobody knows whether there is one, unless the vendor
@@ -48,6 +51,26 @@ class Batches(Protocol):
     async def cancel(self, provider_batch_id: str) -> None:
         """What is not answered yet will not be."""
         ...
+
+
+async def ask(client: HttpModel, method: str, url: str, **options: Any) -> Any:
+    """The JSON that the vendor answers. TryLater also for what is none: whatever was asked may be done."""
+    _, content = await client.send(method, url, **options)
+    try:
+        return orjson.loads(content)
+    except ValueError as error:
+        raise TryLater(f"{client.model} answered in an unknown shape.") from error
+
+
+async def objects_in(client: HttpModel, file: str) -> AsyncIterator[dict[str, Any]]:
+    """The lines of a file of results; what is no JSON object is left out."""
+    async for line in client.lines(file):
+        try:
+            said = orjson.loads(whole_characters(line))
+        except ValueError:
+            continue
+        if isinstance(said, dict):
+            yield said
 
 
 def answer_of(client: HttpModel, body: bytes) -> Completion | ProviderRejected:

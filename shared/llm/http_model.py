@@ -29,7 +29,7 @@ _AWAY = frozenset({408, 409, 425})  # and every 5xx, Anthropic's 529 (overloaded
 # A 429 or 403 that no waiting helps: there is no money left (the vendors' pages of error codes, 2026-11).
 _NO_MONEY = frozenset({"insufficient_quota", "credit_balance_exhausted", "billing_error",
                        "billing_hard_limit_reached", "enforced_spend_limit_reached"})  # fmt: skip
-# A surrogate without its other half, escaped in JSON: models write such, and no parser takes it.
+# A surrogate without its other half, escaped in JSON.
 _HALF_CHARACTER = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
@@ -112,7 +112,7 @@ class HttpModel:
     def completion(self, content: bytes, headers: Mapping[str, str]) -> Completion:
         """What a body of status 200 says. Raises ProviderRejected for an unknown shape."""
         try:
-            answer = self.read(_HALF_CHARACTER.sub(rb"\\ufffd", content))
+            answer = self.read(whole_characters(content))
         except (ValidationError, IndexError) as error:
             raise ProviderRejected(
                 f"{self.model} answered in an unknown shape.", code="model_answer_unreadable"
@@ -184,6 +184,11 @@ class HttpModel:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+def whole_characters(content: bytes) -> bytes:
+    """The same JSON, with a replacement character for half of one, which models write and no parser takes."""
+    return _HALF_CHARACTER.sub(rb"\\ufffd", content)
 
 
 async def _bounded(response: aiohttp.ClientResponse, model: str) -> bytes:

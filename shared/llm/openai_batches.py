@@ -10,7 +10,7 @@ import orjson
 
 from shared.errors import ProviderRejected
 from shared.llm.base import Completion
-from shared.llm.batches import BatchState, Questions, answer_of, not_answered
+from shared.llm.batches import BatchState, Questions, answer_of, ask, not_answered, objects_in
 from shared.llm.openai_compatible import OpenAICompatible
 
 _MARK = "fineflow_batch"  # in the metadata: by it a batch is found again
@@ -20,6 +20,8 @@ _MOST_PAGES = 20
 
 class OpenAIBatches:
     """The batches behind one model's address and key."""
+
+    most_questions = 5_000  # far below the 50,000 that it takes: a batch is made in memory
 
     def __init__(self, client: OpenAICompatible) -> None:
         self._client = client
@@ -72,12 +74,11 @@ class OpenAIBatches:
 
     async def results(self, state: BatchState) -> AsyncIterator[tuple[str, Completion | ProviderRejected]]:
         for file in state.files:
-            async for line in self._client.lines(file):
+            async for said in objects_in(self._client, file):
                 try:
-                    said = orjson.loads(line)
                     name, response = str(said["custom_id"]), said.get("response") or {}
                     status, body = response.get("status_code"), orjson.dumps(response.get("body"))
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (KeyError, AttributeError):
                     continue
                 if status == 200:
                     yield name, answer_of(self._client, body)
@@ -89,16 +90,10 @@ class OpenAIBatches:
 
     async def _ask(self, method: str, path: str, **options: Any) -> Any:
         try:
-            _, content = await self._client.send(method, f"{self._url}{path}", **options)
+            return await ask(self._client, method, f"{self._url}{path}", **options)
         except ProviderRejected as refused:
             if refused.code == "model_not_found" and not path.startswith("/batches/"):
                 raise ProviderRejected(
                     "This service has no batches. Generate without batch.", code="batch_not_offered"
                 ) from refused
             raise
-        try:
-            return orjson.loads(content)
-        except ValueError as error:
-            raise ProviderRejected(
-                "The service answered in an unknown shape.", code="model_answer_unreadable"
-            ) from error
