@@ -120,7 +120,9 @@ class _Step:
                 await self._collect(provider_id, state, questions)
                 return
             if is_stopped:
-                await self.batches.cancel(provider_id)
+                # A refusal may mean that it has just ended: what it has answered is paid, and read next time.
+                with contextlib.suppress(ProviderRejected):
+                    await self.batches.cancel(provider_id)
             await self.save(release=True)
 
     async def _submit(self, questions: list[_Question], late_seconds: float) -> None:
