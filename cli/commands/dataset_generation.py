@@ -31,9 +31,7 @@ MaxPairs = Annotated[int | None, typer.Option(min=10, max=10_000)]
 MaxCost = Annotated[
     float | None, typer.Option("--max-cost-usd", help="Begin no chunk that could pass it. Default: no cap.")
 ]
-Batch = Annotated[
-    bool, typer.Option("--batch", help="Half the price, answered within a day. Not with gemini.")
-]
+Batch = Annotated[bool, typer.Option("--batch", help="Half the price, answered within a day.")]
 Audiences = Annotated[
     list[str] | None,
     typer.Option("--audience", help="Whom to write for; again for more. Default: a mixture."),

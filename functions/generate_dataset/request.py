@@ -45,7 +45,7 @@ class GenerateDataset(Request):
     )
     batch: bool = Field(
         default=False,
-        description="The vendor's batches: answered within a day, at half the price. Not of gemini.",
+        description="The vendor's batches: answered within a day, at half the price.",
     )
     audiences: list[Wish] = Field(
         default=[],

@@ -21,6 +21,8 @@ from shared.llm.anthropic import Anthropic
 from shared.llm.anthropic_batches import AnthropicBatches
 from shared.llm.base import ChatModel, Completion, JsonSchema, TryLater, Turn
 from shared.llm.batches import Batches, BatchState
+from shared.llm.gemini import Gemini
+from shared.llm.gemini_batches import GeminiBatches
 from shared.llm.http_model import HttpModel
 from shared.llm.openai_batches import OpenAIBatches
 from shared.llm.openai_compatible import OpenAICompatible
@@ -37,6 +39,8 @@ def batches_of(client: HttpModel) -> Batches:
     """The batches of the model's vendor. Raises InvalidRequest where we know of none."""
     if isinstance(client, Anthropic):
         return AnthropicBatches(client)
+    if isinstance(client, Gemini):
+        return GeminiBatches(client)
     if isinstance(client, OpenAICompatible):
         return OpenAIBatches(client)
     raise InvalidRequest(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-# What a batch costs of the usual price (platform.openai.com/docs/guides/batch and
-# platform.claude.com/docs/en/build-with-claude/batch-processing, 2026-11); genai-prices knows no batches.
+# What a batch costs of the usual price (platform.openai.com/docs/guides/batch,
+# platform.claude.com/docs/en/build-with-claude/batch-processing and ai.google.dev/gemini-api/docs/batch-api,
+# 2026-11); genai-prices knows no batches.
 BATCH_SHARE = Decimal("0.5")
 
 

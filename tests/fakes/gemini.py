@@ -1,34 +1,29 @@
-"""Google's Gemini API on loopback: the list of models, and text by `generateContent`.
+"""Google's Gemini API on loopback: the list of models, text by `generateContent`, and batches of it by files.
 
     with FakeGemini() as fake:
         fake.url, fake.api_key
         fake.answer("4")                        the next text; otherwise one is made up, by the schema
         fake.disturb("generate", exhausted(2))  429 as Google says it
+        fake.end_batches()                      what was submitted is processed
 
-Contract: ai.google.dev/api/models and /api/generate-content, errors google.rpc.Status (2026-11).
+Contract: ai.google.dev/api/models and /api/generate-content (2026-11); batches: gemini_batches.py.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.http import FakeServer, Fault, Handler
+from tests.fakes.gemini_batches import GeminiBatchServer
+from tests.fakes.google_errors import RPC, error_body, refuse
+from tests.fakes.http import Handler
 
 API_KEY = "AIzaSyTest-canary-0123456789abcdefghij"
 MODEL = "gemini-3.8-flash"
-_RPC = "type.googleapis.com/google.rpc"
-_STATUSES = {
-    400: "INVALID_ARGUMENT",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    429: "RESOURCE_EXHAUSTED",
-    500: "INTERNAL",
-    503: "UNAVAILABLE",
-}
 _NO_KEY = (
     "Method doesn't allow unregistered callers (callers without established identity). Please use API Key "
     "or other form of API consumer identity to call this API."
@@ -36,29 +31,22 @@ _NO_KEY = (
 _SAMPLES = {"string": "text", "integer": 1, "number": 0.5, "boolean": True, "null": None}
 
 
-def error_body(status: int, message: str, *details: dict[str, Any]) -> dict[str, Any]:
-    """An error as Google's APIs answer it."""
-    said: dict[str, Any] = {"code": status, "message": message, "status": _STATUSES.get(status, "UNKNOWN")}
-    return {"error": said | ({"details": list(details)} if details else {})}
+Reply = Callable[[dict[str, Any]], str]  # body of a call -> text
 
 
-def exhausted(retry_after_seconds: float) -> Fault:
-    """429: the quota is used up, with the wait named in the body and in the header."""
-    wait = {"@type": f"{_RPC}.RetryInfo", "retryDelay": f"{retry_after_seconds:g}s"}
-    body = error_body(429, "You exceeded your current quota, please check your plan and billing.", wait)
-    return Fault(status=429, headers={"retry-after": f"{retry_after_seconds:g}"}, body=body)
-
-
-class FakeGemini(FakeServer):
+class FakeGemini(GeminiBatchServer):
     """See the head of this file."""
 
-    def __init__(self, *, keys: tuple[str, ...] = (API_KEY,), port: int = 0) -> None:
+    def __init__(
+        self, *, keys: tuple[str, ...] = (API_KEY,), port: int = 0, reply: Reply | None = None
+    ) -> None:
         super().__init__(port=port)
         self.api_key = keys[0]
         self.leaked: set[str] = set()  # keys that Google has blocked
         self.bodies: list[dict[str, Any]] = []  # of generateContent
         self._keys = set(keys)
         self._answers: deque[str] = deque()
+        self._reply = reply
 
     def answer(self, *texts: str) -> None:
         """The next calls are answered with these texts, one each."""
@@ -72,49 +60,53 @@ class FakeGemini(FakeServer):
             ("GET", "/{version}/models", "models", self._models),
             ("GET", "/{version}/models/{model}", "model", self._model),
             ("POST", "/{version}/models/{model}:generateContent", "generate", self._generate),
+            *super().routes(),
         ]
 
     async def _models(self, request: web.Request) -> web.Response:
-        return self._refused_key(request) or web.json_response({"models": [_model(MODEL)]})
+        return self.refused_key(request) or web.json_response({"models": [_model(MODEL)]})
 
     async def _model(self, request: web.Request) -> web.Response:
-        return self._refused_key(request) or _unknown(request) or web.json_response(_model(MODEL))
+        return self.refused_key(request) or self.unknown_model(request) or web.json_response(_model(MODEL))
 
     async def _generate(self, request: web.Request) -> web.Response:
         body: dict[str, Any] = await request.json()
         self.bodies.append(body)
-        if refusal := self._refused_key(request) or _unknown(request):
+        if refusal := self.refused_key(request) or self.unknown_model(request):
             return refusal
+        status, answer = self.content(body)
+        return web.json_response(answer, status=status)
+
+    def content(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Status and body of what is answered to this question."""
         config: dict[str, Any] = body.get("generationConfig") or {}
         schema = config.get("responseJsonSchema") or config.get("responseSchema")
         if not body.get("contents"):
-            return _refuse(400, "* GenerateContentRequest.contents: contents is not specified")
+            return 400, error_body(400, "* GenerateContentRequest.contents: contents is not specified")
         if schema and config.get("responseMimeType") != "application/json":
-            return _refuse(400, "A response schema needs the response mime type application/json.")
-        text = self._answers.popleft() if self._answers else _made_up(schema)
-        return web.json_response(_answer(body, text))
+            return 400, error_body(400, "A response schema needs the response mime type application/json.")
+        if self._answers:
+            text = self._answers.popleft()
+        else:
+            text = self._reply(body) if self._reply else _made_up(schema)
+        return 200, _answer(body, text)
 
-    def _refused_key(self, request: web.Request) -> web.Response | None:
+    def refused_key(self, request: web.Request) -> web.Response | None:
         key = request.headers.get("x-goog-api-key") or request.query.get("key")
         if key is None:
-            return _refuse(403, _NO_KEY)
+            return refuse(403, _NO_KEY)
         if key in self.leaked:
-            return _refuse(403, "Your API key was reported as leaked. Please use another API key.")
+            return refuse(403, "Your API key was reported as leaked. Please use another API key.")
         if key in self._keys:
             return None
-        why = {"@type": f"{_RPC}.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com"}
-        return _refuse(400, "API key not valid. Please pass a valid API key.", why)
+        why = {"@type": f"{RPC}.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com"}
+        return refuse(400, "API key not valid. Please pass a valid API key.", why)
 
-
-def _refuse(status: int, message: str, *details: dict[str, Any]) -> web.Response:
-    return web.json_response(error_body(status, message, *details), status=status)
-
-
-def _unknown(request: web.Request) -> web.Response | None:
-    model, version = request.match_info["model"], request.match_info["version"]
-    if model == MODEL:
-        return None
-    return _refuse(404, f"models/{model} is not found for API version {version}.")
+    def unknown_model(self, request: web.Request) -> web.Response | None:
+        model, version = request.match_info["model"], request.match_info.get("version", "v1beta")
+        if model == MODEL:
+            return None
+        return refuse(404, f"models/{model} is not found for API version {version}.")
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -123,7 +115,7 @@ def _model(name: str) -> dict[str, Any]:
         "displayName": name,
         "inputTokenLimit": 1_048_576,
         "outputTokenLimit": 65_536,
-        "supportedGenerationMethods": ["generateContent", "countTokens"],
+        "supportedGenerationMethods": ["generateContent", "countTokens", "batchGenerateContent"],
     }
 
 

@@ -17,10 +17,12 @@ from shared.generation.source import Generator
 from shared.generation.work import work_on_dataset
 from shared.llm.anthropic import Anthropic
 from shared.llm.base import ChatModel
+from shared.llm.gemini import Gemini
 from shared.llm.http_model import HttpModel
 from shared.llm.openai_compatible import OpenAICompatible
-from tests.fakes import anthropic
+from tests.fakes import anthropic, gemini
 from tests.fakes.anthropic import FakeAnthropic
+from tests.fakes.gemini import FakeGemini
 from tests.fakes.http import Fault, busy
 from tests.fakes.openai_compatible import FakeChatService, completion
 from tests.functions.documents import HANDBOOK, upload
@@ -28,7 +30,7 @@ from tests.functions.generation import forget_answers, new_dataset, pairs_of, se
 from tests.functions.world import World, make_world, own_functions, undisturbed
 
 CHUNKS = 4
-Vendor = FakeAnthropic | FakeChatService
+Vendor = FakeAnthropic | FakeGemini | FakeChatService
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +46,29 @@ def nothing_is_known(world: World) -> None:
     forget_answers(world)
 
 
-@pytest.fixture(params=[FakeAnthropic, FakeChatService])
+@pytest.fixture(params=[FakeAnthropic, FakeGemini, FakeChatService])
 def vendor(request: pytest.FixtureRequest) -> Iterator[Vendor]:
     if request.param is FakeAnthropic:
         made: Vendor = FakeAnthropic(reply=truthful)
+    elif request.param is FakeGemini:
+        made = FakeGemini(reply=lambda body: _truthful(body["contents"][0]["parts"][0]["text"]))
     else:
-        made = FakeChatService(reply=lambda body: (200, completion(_said(body))), batches=True)
+        made = FakeChatService(
+            reply=lambda body: (200, completion(_truthful(body["messages"][1]["content"]))), batches=True
+        )
     with made:
         yield made
 
 
-def _said(body: dict[str, Any]) -> str:
-    return truthful({"messages": body["messages"][1:]})
+def _truthful(question: str) -> str:
+    return truthful({"messages": [{"content": question}]})
 
 
 def client_of(vendor: Vendor) -> HttpModel:
     if isinstance(vendor, FakeAnthropic):
         return Anthropic(anthropic.MODEL, SecretStr(vendor.api_key), vendor.url)
+    if isinstance(vendor, FakeGemini):
+        return Gemini(gemini.MODEL, SecretStr(vendor.api_key), vendor.url)
     client = OpenAICompatible(vendor.base_url, "gpt-4.1-mini", SecretStr(vendor.api_key))
     client.vendor = "openai"  # so that its price is known
     return client
@@ -115,7 +123,9 @@ async def test_a_batch_gives_the_same_pairs_at_half_the_price(world: World, vend
             assert pairs_of(world, live["id"]) == made
             assert spent(world, live["id"]) == (*bill[:2], bill[2] * 2)
     assert len(made) == 2 * CHUNKS
-    assert bill[2] > 0
+    usual = client_of(vendor).cost_usd(*bill[:2])
+    assert usual
+    assert abs(bill[2] - usual / 2) < Decimal("0.00001")  # each answer's is rounded
 
 
 @pytest.mark.parametrize(
@@ -158,6 +168,8 @@ async def test_a_batch_that_was_turned_away_is_submitted_at_once_later(world: Wo
         await call(db, dataset, vendor)
         await call(db, dataset, vendor)
         assert (vendor.calls["submit"], len(vendor.batches), vendor.calls["list"]) == (2, 1, 0)
+        if isinstance(vendor, FakeGemini):
+            assert len(vendor.files) == 1, "a file that no batch reads is taken away"
 
 
 async def test_lines_that_fail_or_are_missing_go_into_the_next_batch(world: World, vendor: Vendor) -> None:
@@ -236,6 +248,19 @@ async def test_a_stopped_batch_is_cancelled_and_a_cap_makes_it_smaller(world: Wo
     assert sizes == [(2,)]
 
 
+async def test_a_cancellation_that_is_refused_loses_no_answer(world: World, vendor: Vendor) -> None:
+    async with service(world) as db:
+        dataset = await new_batch(db, world)
+        await call(db, dataset, vendor)
+        await world.call("generate-dataset", {"action": "stop", "datasetId": dataset["id"]})
+        vendor.disturb("cancel", Fault(400))
+        await call(db, dataset, vendor)
+        vendor.end_batches()
+        row = await call(db, dataset, vendor)
+    assert vendor.calls["cancel"] == 1
+    assert (row["status"], row["chunks_done"]) == ("ready", CHUNKS)
+
+
 async def test_a_batch_of_somebody_else_is_told_by_its_results(world: World) -> None:
     with FakeAnthropic(reply=truthful) as vendor:
         async with service(world) as db:
@@ -257,14 +282,22 @@ async def test_a_batch_of_somebody_else_is_told_by_its_results(world: World) -> 
 
 
 async def test_who_has_no_batches_says_so(world: World) -> None:
-    async with own_functions(world, gemini_api_key=SecretStr("AIzaSyTest-0123456789")) as server:
-        for generator in ("gemini", "extractive"):
-            body = {"projectId": world.project, "datasetName": "x", "generator": generator, "batch": True}
-            refused = await server.call("generate-dataset", body)
-            assert (refused.status_code, refused.json()["error"]["code"]) == (422, "batch_not_offered")
+    body = {"projectId": world.project, "datasetName": "x", "generator": "extractive", "batch": True}
+    refused = await world.call("generate-dataset", body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "batch_not_offered")
     with FakeChatService() as vendor:
         async with service(world) as db:
             dataset = await new_batch(db, world)
             row = await call(db, dataset, vendor)
     assert (row["status"], row["error"]["code"]) == ("failed", "batch_not_offered")
     assert Decimal(str(row["cost_usd"])) == 0
+
+
+async def test_the_estimate_of_a_batch_is_half_of_the_usual(world: World) -> None:
+    async with own_functions(world, gemini_api_key=SecretStr("AIzaSyTest-0123456789")) as server:
+        body = {"projectId": world.project, "datasetName": "x", "generator": "gemini", "action": "estimate"}
+        usual, batch = [
+            (await server.call("generate-dataset", body | {"batch": in_batch})).json()["estimate"]["costUsd"]
+            for in_batch in (False, True)
+        ]
+    assert usual["high"] == pytest.approx(batch["high"] * 2, rel=0.02)  # marks in prompts are random

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from devstack.up import Stack
-from tests.fakes.gemini import FakeGemini, error_body
+from tests.fakes.gemini import FakeGemini
+from tests.fakes.google_errors import error_body
 from tests.fakes.http import Fault
 from tests.fakes.openai import FakeOpenAI
 from tests.fakes.openai_compatible import FakeChatService

@@ -17,7 +17,8 @@ from shared.llm.openai_compatible import OpenAICompatible
 from shared.llm.pace import Paced
 from tests.fakes import anthropic, gemini, openai_compatible
 from tests.fakes.anthropic import OVERLOADED, FakeAnthropic
-from tests.fakes.gemini import FakeGemini, exhausted
+from tests.fakes.gemini import FakeGemini
+from tests.fakes.google_errors import exhausted
 from tests.fakes.http import Fault, busy
 from tests.fakes.openai_compatible import FakeChatService
 

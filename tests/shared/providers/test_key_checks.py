@@ -22,7 +22,8 @@ from shared.providers import key_checks
 from shared.providers.base import KeyFacts
 from shared.providers.key_checks import check
 from tests.fakes import gemini as google
-from tests.fakes.gemini import FakeGemini, exhausted
+from tests.fakes.gemini import FakeGemini
+from tests.fakes.google_errors import exhausted
 from tests.fakes.http import Fault
 from tests.fakes.openai_compatible import FakeChatService
 from tests.shared.providers.scripted import ScriptedProvider
