@@ -23,6 +23,8 @@ FLOORS = {
     "shared.keys": 4,
     "shared.datasets.loss_mask": 4,  # the trainer's too
     "shared.datasets.training_rows": 4,  # the trainer's too
+    "shared.models.fetching": 4,  # the trainer's too
+    "shared.models.stored": 3,  # the trainer's too
     "shared.documents": 3,
     "shared.training": 3,
     "shared.db": 3,

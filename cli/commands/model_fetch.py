@@ -64,6 +64,7 @@ async def brought(client: Client, model: StoredModel, directory: Path, name: str
 
     from shared.errors import FineFlowError
     from shared.models.fetching import fetch as fetch_model
+    from shared.models.fetching import from_storage
     from shared.storage import Storage
 
     _require_free(directory)
@@ -77,7 +78,7 @@ async def brought(client: Client, model: StoredModel, directory: Path, name: str
         with file_bar(notes()) as bar:
             told = _telling(bar.update, name)
             try:
-                files = await fetch_model(model, storage, directory, told=told)
+                files = await fetch_model(model, from_storage(model, storage), directory, told=told)
             except FineFlowError as error:
                 raise CliError(error.message, code=error.code) from error
             except OSError as error:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from shared.errors import Conflict, NotFound
-from shared.models.fetching import fetch, files_of, on_its_way
+from shared.models.fetching import fetch, files_of, from_storage, on_its_way
 from shared.models.stored import StoredModel
 from shared.storage import Storage
 
@@ -46,11 +46,12 @@ class ModelCache:
         return home / "artifact"
 
     async def _fetch(self, model: StoredModel, home: Path) -> None:
-        files = await files_of(model, self._storage)
+        source = from_storage(model, self._storage)
+        files = await files_of(model, source)
         if "artifact/config.json" not in {file.name for file in files.files}:
             raise NotFound("What lies in Storage is no model that answers.", code="model_not_found")
         await asyncio.to_thread(self._make_room, files.size_bytes)
-        await fetch(model, self._storage, home, files=files)
+        await fetch(model, source, home, files=files)
 
     def _make_room(self, wanted_bytes: int) -> None:
         if wanted_bytes > self._most_bytes:

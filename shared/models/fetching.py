@@ -6,26 +6,41 @@ import asyncio
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from shared.errors import Conflict, NotFound, ProviderUnavailable
 from shared.models.stored import StoredModel
-from shared.storage import Storage
 from shared.training.model_files import BUCKET, PIECE_BYTES, ModelFile, ModelFiles
 
+if TYPE_CHECKING:
+    from shared.storage import Storage
+
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
+# Brings the piece of a model that has this sha256, or the list of its files, to a file here. Raises NotFound
+# when it is not there. Nobody relies on what it brings: that is proven here.
+Source = Callable[[str, Path], Awaitable[None]]
 
 
-async def files_of(model: StoredModel, storage: Storage) -> ModelFiles:
-    """The list of its files. Raises NotFound, Conflict when it is not the one, and ServiceUnavailable."""
-    try:
-        content = await storage.download(BUCKET, f"{model.folder}/{model.sha256}")
-    except NotFound as error:
-        raise _gone(model) from error
+def from_storage(model: StoredModel, storage: Storage) -> Source:
+    """Its pieces as who holds the key of `storage` may read them; ServiceUnavailable is raised as well."""
+    return lambda sha256, target: storage.download_to(BUCKET, f"{model.folder}/{sha256}", target)
+
+
+async def files_of(model: StoredModel, source: Source) -> ModelFiles:
+    """The list of its files. Raises NotFound, Conflict when it is not the one, and what the source raises."""
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder) / "list"
+        try:
+            await source(model.sha256, there)
+        except NotFound as error:
+            raise _gone(model) from error
+        content = await asyncio.to_thread(there.read_bytes)
     if hashlib.sha256(content).hexdigest() != model.sha256:
         raise _damaged("The list of its files")
     try:
@@ -36,7 +51,7 @@ async def files_of(model: StoredModel, storage: Storage) -> ModelFiles:
 
 async def fetch(
     model: StoredModel,
-    storage: Storage,
+    source: Source,
     target: Path,
     *,
     told: Progress = lambda done, total: None,
@@ -44,11 +59,12 @@ async def fetch(
 ) -> ModelFiles:
     """`target` holds the model as its run directory did (`artifact/`, `adapter/`, `trained.json`), whole.
 
-    What an earlier call that was stopped has brought already is proven and kept. Needs room for a piece more
-    than the model has. Raises what `files_of` raises, Conflict when a piece is not as it was sent,
-    ProviderUnavailable while another process fetches it there, and OSError when it cannot be written.
+    files: those of it that are wanted, as `files_of` gives them; None: all. What an earlier call that was
+    stopped has brought already is proven and kept. Needs room for a piece more than the model has. Raises
+    what `files_of` raises, Conflict when a piece is not as it was sent, ProviderUnavailable while another
+    process fetches it there, and OSError when it cannot be written.
     """
-    files = files or await files_of(model, storage)
+    files = files or await files_of(model, source)
     draft = target.with_name(f"{target.name}.fetching")
     draft.mkdir(parents=True, exist_ok=True)
     with _alone(draft):
@@ -59,7 +75,7 @@ async def fetch(
             kept = await asyncio.to_thread(_proven_pieces, path, file)
             done += sum(file.piece_bytes(number) for number in range(kept))
             for number in range(kept, len(file.pieces)):
-                await _append(model, storage, file.pieces[number], path)
+                await _append(model, source, file.pieces[number], path)
                 done += file.piece_bytes(number)
                 told(done, files.size_bytes)
         os.rename(draft, target)
@@ -88,10 +104,10 @@ def _alone(draft: Path) -> Iterator[None]:
         os.close(directory)
 
 
-async def _append(model: StoredModel, storage: Storage, sha256: str, path: Path) -> None:
+async def _append(model: StoredModel, source: Source, sha256: str, path: Path) -> None:
     piece = path.with_name(".piece")
     try:
-        await storage.download_to(BUCKET, f"{model.folder}/{sha256}", piece)
+        await source(sha256, piece)
     except NotFound as error:
         raise _gone(model) from error
     content = await asyncio.to_thread(piece.read_bytes)
