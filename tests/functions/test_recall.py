@@ -142,6 +142,16 @@ async def test_recall_finds_exactly_what_was_planted_and_a_retrain_is_clean(hous
     house.world.rows(
         "update public.fine_tuned_models set base_model = 'ft:reached' where id = %s", later_model
     )
+    # A third goes on from that one by its id; a fourth is under way.
+    house.world.rows("update public.training_datasets set status = 'ready' where id = %s", apart)
+    _, third_model = await house.model(apart, "third")
+    house.world.rows("update public.training_datasets set status = 'ready' where id = %s", apart)
+    under_way = await house.start(apart, "fourth")
+    for table, base, row in (
+        ("fine_tuned_models", later_model, third_model),
+        ("training_jobs", third_model, under_way),
+    ):
+        house.world.rows(f"update public.{table} set base_model = 'model:' || %s where id = %s", base, row)
 
     wanted = {
         "chunks": {
@@ -150,8 +160,8 @@ async def test_recall_finds_exactly_what_was_planted_and_a_retrain_is_clean(hous
         },
         "pairs": house.pairs_of(document),
         "datasets": {both, untrained},
-        "jobs": {job},
-        "models": {model, later_model},
+        "jobs": {job, under_way},
+        "models": {model, later_model, third_model},
     }
     before, unrelated = house.state(both, apart, untrained), house.state(apart)
     reach = await house.rpc("document_reach", house.world.viewer_token, document_id=document)
@@ -161,6 +171,11 @@ async def test_recall_finds_exactly_what_was_planted_and_a_retrain_is_clean(hous
     assert {each["id"]: each["from_model_id"] for each in reach["models"]} == {
         model: None,
         later_model: model,
+        third_model: later_model,
+    }
+    assert {each["id"]: each["from_model_id"] for each in reach["jobs"]} == {
+        job: None,
+        under_way: third_model,
     }
     assert {(each["name"], each["slot"]) for each in reach["deployments"]} == {
         ("front", "live"),
@@ -186,7 +201,7 @@ async def test_recall_finds_exactly_what_was_planted_and_a_retrain_is_clean(hous
     assert refused.json()["error"]["code"] == "dataset_too_small"
     retrain = await house.start(both, "retrained")
     assert house.given(retrain) == {other}
-    assert ids(await house.rpc("document_reach", document_id=document), "jobs") == {job}
+    assert ids(await house.rpc("document_reach", document_id=document), "jobs") == wanted["jobs"]
     generate = {"projectId": house.world.project, "datasetName": "x", "documentIds": [document]}
     assert (await house.world.call("generate-dataset", generate)).json()["error"][
         "code"
