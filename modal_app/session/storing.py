@@ -7,7 +7,6 @@ anew; so what is served later is, byte for byte, what was trained, measured and 
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import httpx
@@ -15,6 +14,7 @@ import httpx
 from modal_app.session.delivery import ClaimLost, Delivery, Refused, Unreachable, is_loopback
 from modal_app.session.directory import RunDirectory
 from modal_app.session.failures import RunFailed
+from modal_app.session.patience import Patience
 from modal_app.session.pieces import SEND_TIMEOUT_SECONDS, SENT_AT_ONCE, Piece, Sender, TooLarge, listed
 from modal_app.session.reporter import Reporter
 from modal_app.session.stop import StopReason, StopSignal
@@ -22,8 +22,6 @@ from shared.log import logger
 from shared.training.model_files import ModelFiles, shown_bytes
 from shared.training.spec import Callback, ModelPlaces, ReportBatch, RunResult, RunSpec, TrainerReport
 
-PATIENCE_SECONDS = 1_800.0  # in which no piece was taken; a rented GPU idles meanwhile
-LONGEST_RETRY_SECONDS = 30.0
 _ASK_TIMEOUT_SECONDS = 60.0
 
 log = logger("trainer")
@@ -79,7 +77,9 @@ class _Upload:
 
     def run(self) -> str:
         """The place of the model, all of which is there."""
-        patience = _Patience(self._stop)
+        patience = Patience(
+            self._stop, code="model_not_stored", what="the trained model could not be brought to Storage"
+        )
         least_missing = self._files.size_bytes + 1
         while True:
             self._stop.check()
@@ -150,28 +150,3 @@ class _Upload:
         self._done_bytes += more_bytes
         done = max(0, min(self._done_bytes, self._files.size_bytes))
         self._reporter.say(f"Uploading model, {shown_bytes(done, self._files.size_bytes)}")
-
-
-class _Patience:
-    """Waits ever longer, until nothing has come forward for too long."""
-
-    def __init__(self, stop: StopSignal) -> None:
-        self._stop = stop
-        self.renew()
-
-    def renew(self) -> None:
-        self._until = time.monotonic() + PATIENCE_SECONDS
-        self._delay_seconds = 0.5
-
-    def wait(self, trouble: str) -> None:
-        """Raises Stopped, and RunFailed when there is no use in waiting."""
-        if time.monotonic() + self._delay_seconds > self._until:
-            raise RunFailed(
-                "model_not_stored",
-                f"The model is trained, and for {PATIENCE_SECONDS / 60:.0f} minutes it could not be brought"
-                f" to Storage: {trouble}.",
-            )
-        log.warning("model_waits", reason=trouble, retry_seconds=round(self._delay_seconds, 1))
-        self._stop.requested.wait(self._delay_seconds)
-        self._stop.check()
-        self._delay_seconds = min(LONGEST_RETRY_SECONDS, 2 * self._delay_seconds)
