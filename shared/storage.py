@@ -84,10 +84,14 @@ class Storage:
             raise _unavailable(error) from error
 
     async def signed_url(self, bucket: str, path: str, *, expires_in_seconds: int) -> str:
-        """An address that anyone may download from until it expires."""
+        """An address that anyone may download from until it expires. Raises NotFound, ServiceUnavailable."""
         try:
             signed = await self._client.from_(bucket).create_signed_url(path, expires_in_seconds)
-        except (httpx.HTTPError, StorageApiError) as error:
+        except StorageApiError as error:
+            if str(error.status) == "404":
+                raise _not_found(bucket, path) from error
+            raise _unavailable(error) from error
+        except httpx.HTTPError as error:
             raise _unavailable(error) from error
         return str(signed["signedURL"])
 

@@ -2,8 +2,9 @@
 
 Progress goes to the row, numbers to training_metrics, events to training_job_events, each once: a
 report that was stored before is skipped by its number. The first report claims the attempt. A trainer
-in a rented container has only its ticket then; the answer to its claim holds the work. Where its disk does
-not last it then asks for places for its model (places.py).
+in a rented container has only its ticket then; the answer to its claim holds the work. Where it goes on
+from a model in Storage it asks for addresses to fetch that, and where its disk does not last for places for
+its own (places.py).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from functions.context import Context
-from functions.report_training.places import places, require_own_artifact
+from functions.report_training.places import base_places, places, require_own_artifact
 from shared.errors import Conflict, NotFound, Unauthorized
+from shared.jobs.parent import parent_of_job
 from shared.jobs.spec import run_spec
 from shared.training.files import TrainingFile
 from shared.training.spec import ReportBatch, ReportReceipt, TrainerWork
@@ -48,6 +50,7 @@ async def handle(request: ReportBatch, context: Context) -> ReportReceipt:
         model_places=await places(trainer.job_id, request.model_files, context)
         if request.model_files
         else None,
+        base_places=await base_places(trainer.job_id, request.base_pieces, context),
     )
 
 
@@ -59,11 +62,12 @@ async def _work(job_id: UUID, run_id: UUID, context: Context) -> TrainerWork:
     if not file.row_count:
         raise Conflict("The dataset of this job has no usable pair any more.", code="dataset_empty")
     await jobs.store.record_fetched(job.id, attempt=job.attempt, documents=file.documents)
+    provider = context.services.providers[job.provider]
     return TrainerWork(
-        spec=run_spec(job, file, run_id),
+        spec=run_spec(job, file, run_id, await parent_of_job(jobs.store, job, provider)),
         dataset_url=await _placed(job_id, file, context),
         validation_url=await _placed(job_id, file.validation, context) if file.validation else None,
-        stores_model=not context.services.providers[job.provider].keeps_disk,
+        stores_model=not provider.keeps_disk,
     )
 
 

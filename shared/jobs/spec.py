@@ -7,11 +7,14 @@ from uuid import UUID
 from shared.jobs.model import Job
 from shared.training.config import TrainingConfig
 from shared.training.files import TrainingFile
-from shared.training.spec import RunSpec
+from shared.training.spec import ParentModel, RunSpec
 
 
-def run_spec(job: Job, file: TrainingFile, run_id: UUID) -> RunSpec:
-    """The present attempt of the job as a run. Equal rows and files give equal specs but for run_id."""
+def run_spec(job: Job, file: TrainingFile, run_id: UUID, parent: ParentModel | None) -> RunSpec:
+    """The present attempt of the job as a run. Equal rows and files give equal specs but for run_id.
+
+    parent: as `parent_of_job` gives it.
+    """
     dataset, validation = file.parts
     return RunSpec(
         job_id=job.id,
@@ -19,6 +22,7 @@ def run_spec(job: Job, file: TrainingFile, run_id: UUID) -> RunSpec:
         run_id=run_id,
         base_model=job.base_model,
         base_revision=job.base_revision,
+        parent=parent,
         method=job.method,
         config=TrainingConfig.model_validate(job.training_config),
         dataset=dataset,

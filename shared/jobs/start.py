@@ -15,6 +15,7 @@ from shared.errors import (
 )
 from shared.jobs.end import fail, stop
 from shared.jobs.model import Claim, Job, Release
+from shared.jobs.parent import parent_of_job
 from shared.jobs.spec import run_spec
 from shared.jobs.state import JobStatus
 from shared.providers.alternatives import alternative, with_alternative
@@ -34,6 +35,7 @@ async def start(
 ) -> Job | Release:
     """A run was asked for, and is bound when its id came back."""
     try:
+        parent = await parent_of_job(core.store, claim.job, provider, begins=True)
         file = await core.build_training_file(claim.job.dataset_id, claim.job.method)
         if not file.row_count:
             raise InvalidRequest(
@@ -51,7 +53,7 @@ async def start(
         current_step=f"Uploading {file.row_count} rows ({len(file.content):,} bytes)",
     )
     run_id = UUID(int=core.random.getrandbits(128), version=4)
-    spec = run_spec(job, file, run_id)
+    spec = run_spec(job, file, run_id, parent)
     try:
         ref = await provider.start(
             spec, file, idempotency_key=str(job.id), callback=_callback(core, job), key=key

@@ -47,6 +47,13 @@ class JobStore:
             raise NotFound(f"There is no training job {job_id}.", code="job_not_found")
         return Job.from_row(row)
 
+    async def model(self, model_id: UUID) -> Row:
+        """The row of a model. Raises NotFound."""
+        row = await self._db.find("fine_tuned_models", id=model_id)
+        if row is None:
+            raise NotFound(f"There is no model {model_id} any more.", code="model_not_found")
+        return row
+
     async def claim(self, job_id: UUID, *, lease_seconds: float) -> Claim | None:
         """The job under a fresh lease, due or not. None: it has ended, somebody else holds it, or its
         provider is left alone for a while."""

@@ -31,7 +31,7 @@ def alternative(
         if provider.runs_our_trainer:
             config = resolve(config, base_model, method)
         other = spec.model_copy(
-            update={"base_model": base_model, "method": method, "config": config, "gpu": None}
+            update={"base_model": base_model, "parent": None, "method": method, "config": config, "gpu": None}
         )
         return {
             "provider": name,

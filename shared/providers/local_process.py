@@ -113,7 +113,7 @@ def _start(run_dir: Path, entry: Path, spec: RunSpec, life: int, place: int) -> 
         "PYTHONPATH": str(PROJECT_ROOT),
         "PYTHONUNBUFFERED": "1",
     }
-    if spec.base_model == TINY:
+    if spec.root_base_model == TINY:
         environment["OMP_NUM_THREADS"] = "1"  # its matrices are too small to share out
     log = run_dir / "trainer.log"
     # Not subprocess: nobody here waits for the trainer, which may outlive this process.

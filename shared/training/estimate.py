@@ -103,7 +103,7 @@ def on_this_machine(spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING
         price_date="2026-11-20",
         notes=["Training on this machine costs nothing but time."],
     )
-    shape = known.shape or catalog.shape(spec.base_model)
+    shape = known.shape or catalog.shape(spec.root_base_model)
     if shape is None:
         unknown = f"The size of {spec.base_model} is not known before it is loaded."
         return replace(estimate, notes=[*estimate.notes, unknown])

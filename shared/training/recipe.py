@@ -27,7 +27,13 @@ class Recipe(Record):
         default=None, max_length=64, description="Commit of a Hub model; None: it is none, or nobody knows."
     )
     base_sha256: Sha256 | None = Field(
-        default=None, description="Of a base model that lay on the machine; None: it came from the Hub."
+        default=None,
+        description="Of weights and settings of a base model that is a path or a model of the project; None:"
+        " it came from the Hub.",
+    )
+    root_base_model: BaseModelId | None = Field(
+        default=None,
+        description="Where base_model is a model of the project: what the first of its line began with.",
     )
     method: Method
     config: TrainingConfig = Field(description="Resolved: every value that was taken. The seed is in it.")

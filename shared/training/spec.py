@@ -13,19 +13,30 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import ConfigDict, Field, SecretStr, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from shared.training.config import Method, Record, TrainingConfig
 from shared.training.model_files import ModelFiles, PieceSha256
 
-# A Hub id or an absolute path. Nothing that could climb out of a cache directory.
+# A Hub id, an absolute path, or model:<id of a model of the project>; no Hub id has a colon. Nothing that
+# could climb out of a cache directory.
 # ASCII classes and no counted repeats: \w{0,95} expands past the regex engine's size limit.
-BASE_MODEL_PATTERN = r"^(/[^\x00]+|[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?)$"
+_MODEL_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+BASE_MODEL_PATTERN = (
+    rf"^(/[^\x00]+|model:{_MODEL_ID}|[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?)$"
+)
 BaseModelId = Annotated[str, StringConstraints(pattern=BASE_MODEL_PATTERN, max_length=1001)]
+OF_THE_PROJECT = "model:"
+
+
+def parent_id(base_model: str) -> UUID | None:
+    """The model of the project that is meant; None: the base model is somebody else's."""
+    return UUID(base_model.removeprefix(OF_THE_PROJECT)) if base_model.startswith(OF_THE_PROJECT) else None
 
 
 MOST_GPUS = 8  # that one machine has, at Modal as elsewhere
+MOST_BASE_PIECES = 16  # asked for at once: few enough that no address expires before its turn
 
 
 class DatasetFile(Record):
@@ -63,6 +74,17 @@ class Ticket(Record):
         return {**self.model_dump(mode="json"), "token": self.token.get_secret_value()}
 
 
+class ParentModel(Record):
+    """What a run must know of a model of its project that it starts from."""
+
+    root_base_model: BaseModelId = Field(
+        description="What the first of its line was trained from: size, tokens and defaults are its."
+    )
+    artifact_path: str = Field(
+        max_length=2000, description="Where its weights are (shared/models/stored.py)."
+    )
+
+
 class RunSpec(Record):
     """Everything a trainer must know; equal specs give equal runs. Holds no secret."""
 
@@ -71,6 +93,9 @@ class RunSpec(Record):
     run_id: UUID = Field(description="Who reports. A second trainer with another run_id loses the claim.")
     base_model: BaseModelId
     base_revision: str | None = Field(default=None, max_length=64, description="Commit of a Hub model.")
+    parent: ParentModel | None = Field(
+        default=None, description="Set when base_model is a model of the project; None: it is another's."
+    )
     method: Method
     config: TrainingConfig = Field(description="Resolved where our trainer runs: no field is None.")
     dataset: DatasetFile
@@ -88,9 +113,21 @@ class RunSpec(Record):
         default=None, ge=60, description="When the place that runs it may stop it; None: its own limit."
     )
 
+    @model_validator(mode="after")
+    def _knows_its_parent(self) -> RunSpec:
+        if (self.parent is None) != (parent_id(self.base_model) is None):
+            raise ValueError("parent: set when base_model is a model of the project, and only then")
+        return self
+
+    @property
+    def root_base_model(self) -> str:
+        """The base model that size, tokens and defaults are those of."""
+        return self.parent.root_base_model if self.parent else self.base_model
+
     def fingerprint(self) -> str:
         """The sha256 of what decides the weights: two runs with the same one are the same run."""
         passing = {"job_id", "attempt", "run_id", "model_name", "gpu", "timeout_seconds"}
+        passing.add("parent")  # base_model names it; where its weights lie decides nothing
         if self.gpu_count == 1:  # as it was before there could be more: old runs go on, old recipes match
             passing.add("gpu_count")
         decisive = self.model_dump(mode="json", exclude=passing)
@@ -205,6 +242,11 @@ class ReportBatch(Message):
         default=None,
         description="The model is trained: places in Storage are wanted for what is missing there.",
     )
+    base_pieces: list[PieceSha256] = Field(
+        default=[],
+        max_length=MOST_BASE_PIECES,
+        description="Of the parent in Storage: addresses are wanted of these, or of the list of its files.",
+    )
 
 
 class TrainerWork(Message):
@@ -223,12 +265,14 @@ class TrainerWork(Message):
 
 
 class Place(Message):
-    """Where a piece of the model is put, by one PUT. The same piece may be put there again."""
+    """Where a piece of a model is put by one PUT, again if need be, or fetched from."""
 
     model_config = ConfigDict(extra="ignore")
 
     sha256: PieceSha256
-    url: str = Field(repr=False, description="Opens this one place to who has it, for two hours.")
+    url: str = Field(
+        repr=False, description="Opens this one place to who has it: for two hours to put, for one to fetch."
+    )
 
 
 class ModelPlaces(Message):
@@ -253,6 +297,7 @@ class ReportReceipt(Message):
     claimed: bool = True
     work: TrainerWork | None = Field(default=None, description="Set when it was wanted.")
     model_places: ModelPlaces | None = Field(default=None, description="Set for model_files.")
+    base_places: list[Place] = Field(default=[], description="One for each of base_pieces.")
 
 
 class RunStatus(Record):

@@ -18,7 +18,7 @@ from devstack.up import Stack
 from functions.context import Services
 from shared.errors import Conflict, FineFlowError
 from shared.models.cache import ModelCache
-from shared.models.fetching import fetch
+from shared.models.fetching import fetch, from_storage
 from shared.models.stored import StoredModel, stored, whereabouts
 from shared.providers.huggingface import HuggingFaceProvider
 from shared.training.model_files import PIECE_BYTES, ModelFile, ModelFiles
@@ -87,9 +87,9 @@ class House:
         request = {"datasetId": await self.world.new_dataset(pairs=12), "provider": "huggingface"}
         return await self.world.call("start-training", request | {"apiKey": self.fake.api_key} | more)
 
-    async def trainer(self) -> Trainer:
+    async def trainer(self, **more: Any) -> Trainer:
         """Of a new job; it has the claim."""
-        answer = await self.request()
+        answer = await self.request(**more)
         assert answer.status_code == 202, answer.text
         job = list(self.fake.jobs.values())[-1]
         given = job.body["environment"]
@@ -99,7 +99,17 @@ class House:
         )  # fmt: skip
         work = (await trainer.says(wantWork=True)).json()["work"]
         assert work["storesModel"] is True
+        assert (work["spec"]["parent"] is not None) == ("baseModel" in more)
         return trainer
+
+    def registered(self, model: StoredModel) -> str:
+        """The id of the row of this model."""
+        ((row,),) = self.world.rows(
+            "insert into public.fine_tuned_models (project_id, job_id, name, provider, base_model, method,"
+            " artifact_path) values (%s, %s, 'm', 'huggingface', 'fineflow/tiny', 'full', %s) returning id",
+            self.world.project, model.job_id, str(model),
+        )  # fmt: skip
+        return str(row)
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +243,30 @@ async def test_nobody_but_trainers_writes_models(house: House) -> None:
     assert (await house.services.models.artifact(model) / "config.json").read_bytes() == b"{}"
 
 
+async def test_a_trainer_gets_addresses_of_the_model_that_it_starts_from(house: House) -> None:
+    parent = await (await house.trainer()).stores(CONTENTS)
+    other = await (await house.trainer()).stores({"artifact/config.json": b"of another"})
+    model = house.registered(parent)
+    trainer = await house.trainer(baseModel=f"model:{model}")
+    # A run that has begun ends, whatever becomes of the row.
+    house.world.rows("update public.fine_tuned_models set status = 'deleted' where id = %s", model)
+    weights = hashlib.sha256(b"weights").hexdigest()
+    answer = await trainer.says(basePieces=[parent.sha256, weights])
+    places = ReportReceipt.model_validate_json(answer.content).base_places
+    assert [place.sha256 for place in places] == [parent.sha256, weights]
+    listed, content = [(await trainer.http.get(place.url)).content for place in places]
+    assert listed == files_with(CONTENTS).content()
+    assert content == b"weights"
+    for piece in (other.sha256, SUM):
+        assert code(await trainer.says(basePieces=[piece])) == (409, "base_model_gone")
+    for hostile in (["../x"], [weights] * 17):
+        assert code(await trainer.says(basePieces=hostile)) == (422, "invalid_request")
+    late = replace(trainer, run_id=str(uuid4()))
+    assert code(await late.says(basePieces=[weights])) == (409, "claim_lost")
+    childless = await house.trainer()
+    assert code(await childless.says(basePieces=[weights])) == (422, "base_model_misplaced")
+
+
 async def test_a_fetch_goes_on_where_it_was_and_proves_what_it_gets(house: House, tmp_path: Path) -> None:
     trainer = await house.trainer()
     model = await trainer.stores(CONTENTS)
@@ -240,14 +274,16 @@ async def test_a_fetch_goes_on_where_it_was_and_proves_what_it_gets(house: House
     storage = house.services.storage
     await storage.upload("models", f"{model.folder}/{weights}", b"changed", "application/octet-stream")
     with pytest.raises(Conflict) as refused:
-        await fetch(model, storage, tmp_path / "model")
+        await fetch(model, from_storage(model, storage), tmp_path / "model")
     assert refused.value.code == "model_damaged"
     assert not (tmp_path / "model").exists()
     await storage.upload("models", f"{model.folder}/{weights}", b"weights", "application/octet-stream")
     draft = tmp_path / "model.fetching" / "artifact"
     (draft / "model.safetensors").write_bytes(b"wei")  # as after a kill
     told: list[tuple[int, int]] = []
-    await fetch(model, storage, tmp_path / "model", told=lambda *numbers: told.append(numbers))
+    await fetch(
+        model, from_storage(model, storage), tmp_path / "model", told=lambda *numbers: told.append(numbers)
+    )
     found = {name: (tmp_path / "model" / name).read_bytes() for name in CONTENTS}
     assert found == CONTENTS
     assert told == [(9, 12), (12, 12)]  # config.json was there
@@ -268,7 +304,9 @@ async def test_a_file_of_several_pieces_comes_back_as_it_was(house: House, tmp_p
     draft.mkdir(parents=True)
     (draft / "model.safetensors").write_bytes(parts[0] + b"the")  # as after a kill in the second
     told: list[tuple[int, int]] = []
-    await fetch(model, house.services.storage, tmp_path / "model", told=lambda *n: told.append(n))
+    await fetch(
+        model, from_storage(model, house.services.storage), tmp_path / "model", told=lambda *n: told.append(n)
+    )
     assert told == [(files.size_bytes, files.size_bytes)]
     assert (tmp_path / "model" / "artifact" / "model.safetensors").read_bytes() == b"".join(parts)
 

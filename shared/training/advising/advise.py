@@ -13,7 +13,7 @@ from shared.training.advising.places import LOCAL, Option, options
 from shared.training.config import Method, TrainingConfig
 from shared.training.files import TrainingFile
 from shared.training.sizing.bases import fixed_memory
-from shared.training.spec import RunSpec
+from shared.training.spec import ParentModel, RunSpec
 
 # Open licences without terms to accept, the largest first. Without a budget the second is the first that is
 # tried: it is the largest that trains on one card of 24 GB.
@@ -61,17 +61,18 @@ def advise(question: Question) -> Advice | None:
 
 def _candidates(question: Question, rejected: list[Rejected]) -> Iterator[_Candidate]:
     for base_model in _bases(question):
+        root = question.root_of(base_model)
         for method in rules.methods(question):
             name: Method = method.value
             file = rules.file_for(name, question)
             if file is None or file.row_count == 0:
                 continue
-            if reason := catalog.unfit(base_model, name):
+            if reason := catalog.unfit(root, name):
                 rejected.append(Rejected(f"{base_model} with {name}", reason))
                 continue
-            shape = question.shape or catalog.shape(base_model)
-            config, settings = rules.settings(name, base_model, shape, file)
-            spec = _spec(name, base_model, config, file)
+            shape = question.shape or catalog.shape(root)
+            config, settings = rules.settings(name, root, shape, file)
+            spec = _spec(name, base_model, question.parent, config, file)
             found = options(question, spec, file)
             if not found:
                 rejected.append(Rejected(f"{base_model} with {name}", "no place here has the memory for it."))
@@ -127,7 +128,7 @@ def _place_choice(option: Option) -> Choice:
 
 def _against_full(question: Question, candidate: _Candidate) -> list[Rejected]:
     """What training all weights would take, where adapters were chosen without being asked for."""
-    shape = question.shape or catalog.shape(candidate.base_model)
+    shape = question.shape or catalog.shape(question.root_of(candidate.base_model))
     if question.method is not None or candidate.method.value not in ("lora", "qlora") or shape is None:
         return []
     full, chosen = (fixed_memory(shape, method) / 1e9 for method in ("full", candidate.method.value))
@@ -144,15 +145,18 @@ def _next_step(question: Question, method: Method) -> str | None:
     return None
 
 
-def _spec(method: Method, base_model: str, config: TrainingConfig, file: TrainingFile) -> RunSpec:
+def _spec(
+    method: Method, base_model: str, parent: ParentModel | None, config: TrainingConfig, file: TrainingFile
+) -> RunSpec:
     dataset, validation = file.parts
     return RunSpec(
         job_id=_NOBODY,
         attempt=1,
         run_id=_NOBODY,
         base_model=base_model,
+        parent=parent,
         method=method,
-        config=catalog.resolve(config, base_model, method),
+        config=catalog.resolve(config, parent.root_base_model if parent else base_model, method),
         dataset=dataset,
         validation=validation,
     )

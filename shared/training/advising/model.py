@@ -11,6 +11,7 @@ from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
 from shared.training.shapes import ModelShape
 from shared.training.sizing.gpu_run import NOTHING_MORE, PATIENCE_SECONDS, Known
+from shared.training.spec import ParentModel
 
 Kind = Literal["sft", "preference", "kto"]  # as training_pairs.kind
 Goal = Literal["answers", "search"]
@@ -29,12 +30,17 @@ class Question:
     places: tuple[str, ...]  # where our trainer can run: local, modal, huggingface
     goal: Goal = "answers"
     base_model: str | None = None
+    parent: ParentModel | None = None  # set when that base model is one of the project
     shape: ModelShape | None = None  # of that base model, where more than its name is known
     method: Method | None = None
     budget_usd: float | None = None
     deadline_seconds: float | None = None
     local_memory_bytes: int | None = None  # of this machine; None: not known
     known: Callable[[str, str, Method], Known] = nothing_more
+
+    def root_of(self, base_model: str) -> str:
+        """What rules and sizes hold for, where this is the base model."""
+        return self.parent.root_base_model if self.parent else base_model
 
     @property
     def patience_seconds(self) -> float:

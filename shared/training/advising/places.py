@@ -47,7 +47,7 @@ def options(question: Question, spec: RunSpec, file: TrainingFile) -> list[Optio
 
 
 def _estimates(question: Question, spec: RunSpec, file: TrainingFile, place: str) -> Iterator[Estimate]:
-    known = question.known(place, spec.base_model, spec.method)
+    known = question.known(place, spec.root_base_model, spec.method)
     if place == LOCAL:
         here = on_this_machine(spec, file, known)
         memory = question.local_memory_bytes

@@ -54,7 +54,7 @@ class GpuRun:
     @classmethod
     def of(cls, spec: RunSpec, dataset: TrainingFile, known: Known = NOTHING_MORE) -> GpuRun:
         """The run of these rows."""
-        shape = known.shape or catalog.shape(spec.base_model)
+        shape = known.shape or catalog.shape(spec.root_base_model)
         work = Workload.of(spec, dataset)
         least = most = None
         if shape is not None:

@@ -36,7 +36,7 @@ class Workload:
     @classmethod
     def of(cls, spec: RunSpec, file: TrainingFile) -> Workload:
         """The run of these rows; what the configuration leaves open is what our trainer would take."""
-        method, config = spec.method, resolve(spec.config, spec.base_model, spec.method)
+        method, config = spec.method, resolve(spec.config, spec.root_base_model, spec.method)
         assert config.batch_size
         rows = max(1, file.row_count)
         mean = max(1, file.token_count / rows)
@@ -83,7 +83,7 @@ def _longest_row(file: TrainingFile, mean: float, spec: RunSpec, config: Trainin
     low = min(file.longest_row_tokens, limit)
     if file.has_exact_tokens:
         return Range(low, low)
-    return Range(low, min(limit, own_tokens(spec.base_model, low)))
+    return Range(low, min(limit, own_tokens(spec.root_base_model, low)))
 
 
 def _at_once(
