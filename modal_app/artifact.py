@@ -40,7 +40,7 @@ def save(
         with replacing(directory.adapter) as draft:
             model.save_pretrained(draft)
         if spec.method == "qlora":
-            model = _on_whole_weights(spec, directory.adapter)
+            model = _on_whole_weights(spec, directory)
         model = model.merge_and_unload()
     with replacing(directory.artifact) as draft:
         if weights is None:
@@ -60,12 +60,12 @@ def size_bytes(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
-def _on_whole_weights(spec: RunSpec, adapter: Path) -> PeftModel:
+def _on_whole_weights(spec: RunSpec, directory: RunDirectory) -> PeftModel:
     """The adapters on the base model as it was published: merged into 4 bits they would be rounded away."""
     from peft import PeftModel
 
-    base = load(spec.base_model, spec.base_revision, dtype=hardware.saved_dtype())
-    return PeftModel.from_pretrained(base.model, str(adapter))
+    base = load(directory.base_source(spec), spec.base_revision, dtype=hardware.saved_dtype())
+    return PeftModel.from_pretrained(base.model, str(directory.adapter))
 
 
 @contextmanager

@@ -210,6 +210,7 @@ def _result(task: Task, learner: Learner, trainer: Trainer, size_bytes: int) -> 
             base_model=spec.base_model,
             base_revision=spec.base_revision,
             base_sha256=task.base_sha256,
+            root_base_model=spec.parent.root_base_model if spec.parent else None,
             method=spec.method,
             config=spec.config,
             dataset_sha256=spec.dataset.sha256,

@@ -22,7 +22,7 @@ def pinned(task: Task) -> Task:
     The commit is kept in the run directory: each trainer of the run loads the same one, and checkpoints of
     another are not gone on from. Without it, as when the Hub does not answer, loading says what is wrong.
     """
-    base_model = task.spec.base_model
+    base_model = task.base_source
     if base_model == TINY:
         return replace(task, base_sha256=recipe_hash())
     if not needs_network(base_model):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from modal_app.base import needs_network
-from modal_app.session import storing
+from modal_app.session import parent, storing
 from modal_app.session.delivery import ClaimLost, Refused, Unreachable
 from modal_app.session.directory import DirectoryInUse, RunDirectory
 from modal_app.session.failures import RunFailed, explain
@@ -67,7 +67,7 @@ def _train_alone(directory: RunDirectory) -> TrainerExit:
             result = result.model_copy(update={"duration_seconds": time.monotonic() - started})
         delivered = reporter.finish(result)
     if result.state == RunState.COMPLETED:
-        directory.discard_checkpoints()  # only now: until the end is known, they are the way back
+        directory.discard_means()  # only now: until the end is known, they are the way back
     log.info("run_ended", state=result.state, error=result.error and result.error.code, delivered=delivered)
     return TrainerExit.CLAIM_LOST if stop.reason == StopReason.CLAIM_LOST else _EXITS[RunState(result.state)]
 
@@ -101,7 +101,8 @@ def _train_claimed(spec: RunSpec, directory: RunDirectory, reporter: Reporter, s
         reporter=reporter,
         stop=stop,
     )
-    _prepare_environment(spec)
+    parent.bring(spec, directory, reporter, stop)
+    _prepare_environment(spec, directory)
     stop.check()
     reporter.say("Loading libraries")
     from modal_app import loop  # imports torch, which must wait until the job is ours
@@ -109,16 +110,16 @@ def _train_claimed(spec: RunSpec, directory: RunDirectory, reporter: Reporter, s
     return loop.run(task)
 
 
-def _prepare_environment(spec: RunSpec) -> None:
+def _prepare_environment(spec: RunSpec, directory: RunDirectory) -> None:
     """What the libraries read when they are imported."""
     wanted: dict[str, Any] = {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    if not needs_network(spec.base_model):
+    if not needs_network(directory.base_source(spec)):
         wanted["HF_HUB_OFFLINE"] = "1"
-    if spec.base_model == TINY:
+    if spec.root_base_model == TINY:
         wanted["OMP_NUM_THREADS"] = "1"  # its matrices are too small to share out
     for name, value in wanted.items():
         os.environ.setdefault(name, value)

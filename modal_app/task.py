@@ -45,6 +45,11 @@ class Task:
     most_rows_at_once: int | None = None  # where more ran out of memory; None: as many as usually fit
     place: Place = ALONE  # of this process among those that train the run
 
+    @property
+    def base_source(self) -> str:
+        """What the base model is loaded by: a Hub id or a directory."""
+        return self.directory.base_source(self.spec)
+
     def warn_of_rows(self, numbers: list[int], what: str) -> None:
         """The history of the job names these rows, `what` being "rows are ..."; nothing is said of none."""
         if not numbers:

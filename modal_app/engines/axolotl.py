@@ -98,7 +98,7 @@ class AxolotlLearner(LanguageLearner):
         from axolotl.utils.dict import DictDefault
 
         spec = self._task.spec
-        source, _ = source_of(spec.base_model, spec.base_revision)
+        source, _ = source_of(self._task.base_source, spec.base_revision)
         arguments = self._arguments(rows=1, longest_tokens=1)  # the right ones follow when rows are counted
         config = axolotl_config(spec, source, self._task.directory.path, arguments)
         with refusing(spec.base_model, "a model that Axolotl knows"):

@@ -55,7 +55,7 @@ class UnslothLearner(LanguageLearner):
         from unsloth import FastLanguageModel
 
         spec = self._task.spec
-        source, _ = source_of(spec.base_model, spec.base_revision)
+        source, _ = source_of(self._task.base_source, spec.base_revision)
         with refusing(spec.base_model, "a model that Unsloth knows"):
             model, tokenizer = FastLanguageModel.from_pretrained(**load_arguments(spec, source))
         if spec.method in ADAPTERS:

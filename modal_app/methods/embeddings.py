@@ -194,7 +194,7 @@ def _load(task: Task) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
     spec = task.spec
-    source, safe = source_of(spec.base_model, spec.base_revision)
+    source, safe = source_of(task.base_source, spec.base_revision)
     with refusing(spec.base_model, "an embedding model"):
         model = SentenceTransformer(
             source,

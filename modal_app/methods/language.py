@@ -133,7 +133,7 @@ class LanguageLearner:
     def _load(self) -> Loaded:
         spec = self._task.spec
         return load(
-            spec.base_model,
+            self._task.base_source,
             spec.base_revision,
             dtype=hardware.weights_dtype(spec.method),
             quantised=spec.method == "qlora",

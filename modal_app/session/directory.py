@@ -5,6 +5,7 @@ run.lock   cancel                            held while a trainer lives; appears
 status.json  events.jsonl                    the latest state; every report ever made
 trained.json                                 how training ended, while the model is on its way to Storage
 base_commit                                  what the name of the base model meant when the run began
+base/                                        the model of the project that it starts from, out of Storage
 checkpoints/  adapter/  artifact/            while it trains; the LoRA weights; the servable model
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modal_app.session.failures import RunFailed
+from shared.models.stored import stored
 from shared.training.model_files import TRAINED
 from shared.training.spec import Callback, DatasetFile, RunResult, RunSpec, RunState, RunStatus, TrainerReport
 
@@ -44,6 +46,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.adapter = self.path / "adapter"
         self.artifact = self.path / "artifact"
+        self.base = self.path / "base"
         self._status = self.path / "status.json"
         self._base_commit = self.path / "base_commit"
         self._events = self.path / "events.jsonl"
@@ -94,6 +97,13 @@ class RunDirectory:
             )
         return path
 
+    def base_source(self, spec: RunSpec) -> str:
+        """What its base model is loaded by: a Hub id or a directory, once `parent.bring` was called."""
+        if spec.parent is None:
+            return spec.base_model
+        path = spec.parent.artifact_path
+        return path if stored(path) is None else str(self.base / "artifact")
+
     def base_commit(self) -> str | None:
         """Which commit of the base model this run has begun with; None: it has not, or the base has none."""
         try:
@@ -134,9 +144,10 @@ class RunDirectory:
         reports = map(_report, self._events.read_bytes().splitlines())
         return [report for report in reports if report and report.seq > seq]
 
-    def discard_checkpoints(self) -> None:
-        """They are gone: a completed run never goes on, and each is several times the model's size."""
+    def discard_means(self) -> None:
+        """Checkpoints and a fetched base are gone: a completed run never goes on, and they are large."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+        shutil.rmtree(self.base, ignore_errors=True)
 
     def result(self) -> RunResult | None:
         """How the latest trainer here ended; None: it did not, or there was none."""

@@ -56,6 +56,10 @@ class Endpoint:
         self.pieces: dict[str, bytes] = {}
         self.puts: list[str] = []  # the sha256 of each piece that was begun
         self.asked_for_places = 0
+        self.base: dict[str, bytes] = {}  # pieces of the model that the run starts from
+        self.base_fates: list[Fate] = []  # of the next ones that are fetched; afterwards each is sent
+        self.base_gets: list[str] = []
+        self.asked_for_base: list[list[str]] = []
         self.ended = threading.Event()
         self._storing = threading.Lock()
 
@@ -87,7 +91,26 @@ class Endpoint:
             cancel_requested=self.cancel_requested,
             work=work,
             model_places=self._places(batch.model_files) if batch.model_files else None,
+            base_places=self._base_places(batch.base_pieces),
         )
+
+    def _base_places(self, pieces: list[str]) -> list[Place]:
+        if pieces:
+            self.asked_for_base.append(pieces)
+        turn = len(self.asked_for_base)
+        return [Place(sha256=sha256, url=f"{self.url}/{turn}/{sha256}") for sha256 in pieces]
+
+    def give_piece(self, turn: int, sha256: str) -> tuple[int, bytes] | None:
+        """Status and content of a piece of the base; None: the connection is cut half-way."""
+        self.base_gets.append(sha256)
+        fate = self.base_fates.pop(0) if self.base_fates else "taken"
+        if fate == "hanging":
+            self.ended.wait()
+        if fate in ("cut", "hanging"):
+            return None
+        if fate == "expired" or turn < len(self.asked_for_base):
+            return 400, b'{"error": "InvalidJWT"}'
+        return (503, b"") if fate == "503" else (200, self.base[sha256])
 
     def _places(self, files: ModelFiles) -> ModelPlaces:
         self.asked_for_places += 1
@@ -146,6 +169,13 @@ def endpoint() -> Iterator[Endpoint]:
             return self._answer(200, receipt.model_dump(mode="json", by_alias=True))
 
         def do_GET(self) -> None:
+            turn, _, sha256 = self.path.removeprefix("/functions/v1/report-training/").partition("/")
+            if turn.isdigit():
+                given = state.give_piece(int(turn), sha256)
+                if given is None:
+                    self._cut(state.base[sha256])
+                    return None
+                return self._send(*given)
             state.downloads += 1
             rows = state.held_out if self.path.endswith("/validation.jsonl") else state.rows
             return self._answer(404, {}) if rows is None else self._send(200, rows)
@@ -157,6 +187,14 @@ def endpoint() -> Iterator[Endpoint]:
                 self.close_connection = True
                 return None
             return self._answer(status, {"error": "InvalidJWT"} if status == 400 else {})
+
+        def _cut(self, content: bytes) -> None:
+            with suppress(ConnectionError):
+                self.send_response(200)
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: len(content) // 2])
+            self.close_connection = True
 
         def _answer(self, code: int, body: object) -> None:
             self._send(code, json.dumps(body).encode())

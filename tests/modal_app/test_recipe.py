@@ -66,5 +66,6 @@ def test_the_recipe_says_all_that_decides(
     assert {"torch", "transformers", "trl", "peft"} <= recipe.libraries.keys()
     decisive = set(RunSpec.model_fields) - {
         "job_id", "attempt", "run_id", "model_name", "gpu", "timeout_seconds", "dataset", "validation",
+        "parent",  # which base_model names
     }  # fmt: skip
     assert decisive <= set(Recipe.model_fields)

@@ -16,7 +16,15 @@ from uuid import uuid4
 from modal_app import run
 from shared.training.catalog import TINY, resolve
 from shared.training.config import Method, TrainingConfig
-from shared.training.spec import DatasetFile, RunResult, RunSpec, RunStatus, TrainerExit, TrainerReport
+from shared.training.spec import (
+    DatasetFile,
+    ParentModel,
+    RunResult,
+    RunSpec,
+    RunStatus,
+    TrainerExit,
+    TrainerReport,
+)
 
 Pair = tuple[str, str]
 Row = dict[str, Any]
@@ -84,6 +92,7 @@ def new_run(
     *,
     method: Method = "full",
     base_model: str = TINY,
+    parent: ParentModel | None = None,
     callback_url: str | None = None,
     validation: list[Row] | None = None,
     gpu_count: int = 1,
@@ -97,8 +106,9 @@ def new_run(
         attempt=1,
         run_id=uuid4(),
         base_model=base_model,
+        parent=parent,
         method=method,
-        config=resolve(TrainingConfig(**config), base_model, method),
+        config=resolve(TrainingConfig(**config), parent.root_base_model if parent else base_model, method),
         dataset=_written(run_dir / "train.jsonl", rows),
         validation=_written(run_dir / "validation.jsonl", validation) if validation else None,
         gpu_count=gpu_count,
