@@ -12,15 +12,18 @@ from pydantic import Field
 
 from functions.context import Context, Services
 from functions.estimate_training.known import KnownRuns
+from functions.estimate_training.parent import named_model
 from functions.estimate_training.plan import TrainingOptions
 from functions.messages import Response
 from shared.db import Row
 from shared.errors import InvalidRequest
+from shared.jobs.parent import parent_of, require_usable
 from shared.training.advising.advise import advise
 from shared.training.advising.model import Advice, Goal, Kind, Question
 from shared.training.config import Method, TrainingConfig
 from shared.training.files import TrainingFile
 from shared.training.prices import vendor
+from shared.training.spec import ParentModel
 
 _METHOD_OF_KIND: dict[Kind, Method] = {"sft": "full", "preference": "dpo", "kto": "kto"}
 
@@ -60,14 +63,16 @@ async def advice_for(
     dataset has no usable pair, or when no place of this server can hold any of it."""
     given, services = options.model_fields_set, context.services
     files = await _files(UUID(dataset["id"]), services)
-    places = [name for name, provider in services.providers.items() if provider.runs_our_trainer]
     base_model = options.base_model if "base_model" in given else None
-    known = await KnownRuns.load(base_model, dataset["project_id"], context)
+    parent, places = await _parent(options, goal, dataset["project_id"], context)
+    root = parent.root_base_model if parent else base_model
+    known = await KnownRuns.load(root, dataset["project_id"], context)
     question = Question(
         files=files,
         places=tuple(name for name in places if options.provider == name or "provider" not in given),
         goal=goal,
         base_model=base_model,
+        parent=parent,
         shape=known.shape,
         method=options.method if "method" in given else None,
         budget_usd=budget_usd,
@@ -121,6 +126,31 @@ def _of_vendor(name: str) -> str:
     facts = vendor(name)
     closing = f" It takes no job from {facts.closes_on} on." if facts and facts.closes_on else ""
     return f"Trains in its own way, with models of its own; estimate it with provider {name}.{closing}"
+
+
+async def _parent(
+    options: TrainingOptions, goal: Goal, project_id: str, context: Context
+) -> tuple[ParentModel | None, list[str]]:
+    """What is known of a base model that is one of the project, and the places that can train the base model.
+
+    Raises what `parent_of` raises where none can.
+    """
+    ours = [provider for provider in context.services.providers.values() if provider.runs_our_trainer]
+    model = await named_model(options.base_model, project_id, context)
+    if model is None:
+        return None, [provider.name for provider in ours]
+    usual = "embedding" if goal == "search" else "lora"
+    require_usable(model, options.method if "method" in options.model_fields_set else usual)
+    within_reach: dict[str, ParentModel] = {}
+    refusal: InvalidRequest | None = None
+    for provider in ours:
+        try:
+            within_reach[provider.name] = parent_of(model, provider)
+        except InvalidRequest as error:
+            refusal = error
+    if not within_reach and refusal is not None:
+        raise refusal
+    return next(iter(within_reach.values()), None), list(within_reach)
 
 
 async def _files(dataset_id: UUID, services: Services) -> Mapping[Kind, TrainingFile]:

@@ -10,11 +10,13 @@ from pydantic import Field
 
 from functions.context import Context
 from functions.estimate_training.known import KnownRuns
+from functions.estimate_training.parent import usable_model
 from functions.messages import Request
 from shared.datasets.dataset_xray import fresh_totals
 from shared.datasets.xray import Totals
 from shared.db import Row
 from shared.errors import InvalidRequest, ProviderNotEligible
+from shared.jobs.parent import parent_of
 from shared.providers.alternatives import alternative, with_alternative
 from shared.providers.base import TrainingProvider
 from shared.providers.local_line import cuda_device_count
@@ -24,7 +26,7 @@ from shared.training.engines import unsuited
 from shared.training.estimate import Estimate, at_vendor
 from shared.training.files import TrainingFile
 from shared.training.gpu_count import unavailable, unshared
-from shared.training.spec import MOST_GPUS, BaseModelId, RunSpec
+from shared.training.spec import MOST_GPUS, BaseModelId, ParentModel, RunSpec, parent_id
 
 _OWN_ADDRESS = "the service at your baseUrl"
 
@@ -33,7 +35,10 @@ class TrainingOptions(Request):
     """How and where to train."""
 
     provider: str = Field(default="local", max_length=40)
-    base_model: BaseModelId = TINY
+    base_model: BaseModelId = Field(
+        default=TINY,
+        description="A Hub id, a path on this machine, or model:<id of a model of the project>.",
+    )
     base_revision: str | None = Field(
         default=None,
         pattern=r"^[0-9a-f]{40}$",
@@ -89,26 +94,25 @@ async def plan(
     """The plan of these options for the calling user. Tokens are those that the X-ray of validate-dataset
     found for the base model where there is one of this very file, else as the file counts them.
 
-    Raises InvalidRequest for a base model of somebody else's, and for an engine or GPUs that cannot do it
-    there, and ProviderNotEligible, with an open model as the alternative, for a provider that trains nothing.
+    Raises InvalidRequest for a base model of somebody else's, one of the project that cannot be had there,
+    and for an engine or GPUs that cannot do it there; NotFound and Conflict for one of the project that is
+    not there; ProviderNotEligible, with an open model as the alternative, for a provider that trains nothing.
     """
-    if options.base_revision is not None and not provider.runs_our_trainer:
-        raise InvalidRequest(
-            f"{provider.name} chooses the revision of a base model itself. Leave baseRevision out.",
-            code="base_revision_misplaced",
-        )
+    _require_revision(options, provider)
     own_address = provider.name == "openai" and await _has_own_address(context)
-    _require_fitting_base(options, own_address=own_address)
+    model = await usable_model(options.base_model, options.method, dataset["project_id"], context)
+    parent = parent_of(model, provider) if model else None
+    _require_fitting_base(options, parent, own_address=own_address)
     _require_engine(options)
-    spec = spec_to_estimate(options, file, provider)
+    spec = spec_to_estimate(options, file, provider, parent)
     _require_gpus(spec, provider)
     if own_address:
         return Plan(spec, at_vendor(spec, file, vendor=_OWN_ADDRESS), _OWN_ADDRESS)
     seen = await _seen(UUID(dataset["id"]), file, spec, provider, context)
     counted = _counted(file, seen) if seen and seen.tokens else file
-    known = await KnownRuns.load(options.base_model, dataset["project_id"], context)
+    known = await KnownRuns.load(spec.root_base_model, dataset["project_id"], context)
     try:
-        of_such_runs = known.of(provider.name, spec.base_model, spec.method)
+        of_such_runs = known.of(provider.name, spec.root_base_model, spec.method)
         return Plan(spec, provider.estimate(spec, counted, of_such_runs), provider.name, seen)
     except ProviderNotEligible as error:
         offer = alternative(context.services.providers, spec, file)
@@ -117,14 +121,17 @@ async def plan(
         ) from error
 
 
-def spec_to_estimate(options: TrainingOptions, file: TrainingFile, provider: TrainingProvider) -> RunSpec:
+def spec_to_estimate(
+    options: TrainingOptions, file: TrainingFile, provider: TrainingProvider, parent: ParentModel | None
+) -> RunSpec:
     """The run that would be started, of a job that is not there yet.
 
     Its config is resolved where our trainer runs; a vendor chooses for itself what is None.
     """
     config = options.training_config
     if provider.runs_our_trainer:
-        config = resolve(config, options.base_model, options.method)
+        root = parent.root_base_model if parent else options.base_model
+        config = resolve(config, root, options.method)
     dataset, validation = file.parts
     return RunSpec(
         job_id=uuid4(),
@@ -132,6 +139,7 @@ def spec_to_estimate(options: TrainingOptions, file: TrainingFile, provider: Tra
         run_id=uuid4(),
         base_model=options.base_model,
         base_revision=options.base_revision,
+        parent=parent,
         method=options.method,
         config=config,
         dataset=dataset,
@@ -158,7 +166,7 @@ async def _seen(
         return None
     assert spec.config.max_length is not None  # resolved, where our trainer runs
     return await fresh_totals(
-        context.service_db, dataset_id, file.sha256, spec.base_model, spec.config.max_length
+        context.service_db, dataset_id, file.sha256, spec.root_base_model, spec.config.max_length
     )
 
 
@@ -192,9 +200,19 @@ def _require_gpus(spec: RunSpec, provider: TrainingProvider) -> None:
         )
 
 
-def _require_fitting_base(options: TrainingOptions, *, own_address: bool) -> None:
-    reason = None if own_address else misplaced(options.base_model, options.provider)
-    reason = reason or unfit(options.base_model, options.method)
+def _require_revision(options: TrainingOptions, provider: TrainingProvider) -> None:
+    reason = None
+    if not provider.runs_our_trainer:
+        reason = f"{provider.name} chooses the revision of a base model itself."
+    elif parent_id(options.base_model) is not None:
+        reason = "A model of the project has one revision."
+    if options.base_revision is not None and reason is not None:
+        raise InvalidRequest(f"{reason} Leave baseRevision out.", code="base_revision_misplaced")
+
+
+def _require_fitting_base(options: TrainingOptions, parent: ParentModel | None, *, own_address: bool) -> None:
+    reason = None if own_address or parent else misplaced(options.base_model, options.provider)
+    reason = reason or unfit(parent.root_base_model if parent else options.base_model, options.method)
     if reason is not None:
         raise InvalidRequest(
             reason,

@@ -93,7 +93,7 @@ async def handle(request: StartTraining, context: Context) -> JobStarted:
     if provider.runs_our_trainer:
         await require_something_to_learn(context.services, spec, file, seen)
     require_time_left(context.services, seller, spec, file, timeout_seconds=timeout_seconds)
-    require_room_in_storage(context.services, provider, spec.base_model)
+    require_room_in_storage(context.services, provider, spec.root_base_model)
     require_room_under_cap(estimate, request.spend_cap_usd)
     await _require_key(context, provider, request.api_key)
 

@@ -42,7 +42,7 @@ def _looked_at(settings: Settings, spec: RunSpec, file: TrainingFile) -> Totals 
     assert spec.config.max_length is not None  # resolved, where our trainer runs
     try:
         directory = tokenizer_directory(
-            spec.base_model, data_dir=settings.data_dir, model_dirs=settings.base_model_dirs
+            spec.root_base_model, data_dir=settings.data_dir, model_dirs=settings.base_model_dirs
         )
         tokenizer = BaseTokenizer(directory)
     except InvalidRequest:

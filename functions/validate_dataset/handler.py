@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from functions.context import Context, Services
+from functions.estimate_training.parent import named_model
 from functions.messages import Request
 from functions.validate_dataset.result import ValidationResult, result_of
 from shared.datasets.base_tokenizer import BaseTokenizer
@@ -55,6 +56,10 @@ class ValidateDataset(Request):
 async def handle(request: ValidateDataset, context: Context) -> ValidationResult:
     """The result, which is then also on the dataset's row, without the rows shown."""
     dataset = await context.visible("training_datasets", request.dataset_id, what="dataset", least="editor")
+    if request.base_model is not None:
+        model = await named_model(request.base_model, dataset["project_id"], context)
+        if model is not None:  # it has kept the tokenizer and the template
+            request = request.model_copy(update={"base_model": model["root_base_model"]})
     return await validated(request, dataset, context.services)
 
 
