@@ -51,8 +51,8 @@ def model_card(model: FinishedModel, form: Format, *, name: str, dataset: str | 
     anything.
     """
     recipe, (base_model, base_revision) = model.recipe, model.base
-    known = CATALOG.get(recipe.base_model)
-    license_id = known.license if known and recipe.base_model != TINY else None
+    known = CATALOG.get(base_model)
+    license_id = known.license if known and base_model != TINY else None
     head = [
         "---",
         f"license: {license_id}"
@@ -70,6 +70,8 @@ def model_card(model: FinishedModel, form: Format, *, name: str, dataset: str | 
         "---",
     ]
     origin = f"{line(base_model)}, " + (f"commit `{base_revision}`" if base_revision else "no commit known")
+    if recipe.root_base_model is not None:
+        origin += f", by way of `{recipe.base_model}` (sha256 `{recipe.base_sha256}`)"
     language, code = _LOADING[form]
     text = [
         *head,

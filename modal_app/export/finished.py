@@ -79,8 +79,9 @@ class FinishedModel:
 
     @property
     def base(self) -> tuple[str, str | None]:
-        """The base model by its id, and its commit. Of one that lies here the name, without its place."""
-        base_model = self.recipe.base_model
+        """The base model by its id, and its commit. Of one that lies here the name, without its place; of one
+        of the project what the first of its line was trained from, because nobody else has those between."""
+        base_model = self.recipe.root_base_model or self.recipe.base_model
         if not base_model.startswith("/"):
             return base_model, self.recipe.base_revision
         path = Path(base_model)

@@ -36,6 +36,11 @@ def write_adapter(model: FinishedModel, directory: Path, progress: Progress) -> 
     """`directory` holds the adapters, the id of their base model, and the tokenizer. Raises ExportRefused."""
     if model.adapter is None:
         raise ExportRefused("All weights of this model were trained: there are no adapters. Take 'merged'.")
+    if model.recipe.root_base_model is not None:
+        raise ExportRefused(
+            f"The adapters stand on {model.recipe.base_model}, a model of the project that nobody else has."
+            " Take 'merged'."
+        )
     base_model, base_revision = model.base
     config = json.loads((model.adapter / "adapter_config.json").read_bytes())
     config |= {"base_model_name_or_path": base_model, "revision": base_revision}

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from modal_app.export.card import model_card
+from modal_app.export.finished import FinishedModel
 from shared.training.config import Method
 from shared.training.spec import RunResult, TrainerExit
 from tests.modal_app import measures, trainers
@@ -106,6 +108,24 @@ def test_the_adapter_names_its_base_and_no_place_of_this_machine(
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == ("fineflow/tiny", None)
     assert elsewhere(libraries, _with_adapter, data_dir, tmp_path / "adapter", TAUGHT[0][0]) == TAUGHT[0][1]
+
+
+def test_what_was_trained_on_a_model_of_the_project_names_the_first_of_its_line(
+    taught: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(taught, run_dir)
+    status = json.loads((run_dir / "status.json").read_text())
+    parent = "model:00000000-0000-4000-8000-000000000001"
+    root = {"base_model": parent, "root_base_model": "Qwen/Qwen3-0.6B", "base_sha256": "c" * 64}
+    status["result"]["recipe"] |= root
+    (run_dir / "status.json").write_text(json.dumps(status))
+    card = model_card(FinishedModel.at(run_dir), "merged", name="later", dataset=None)
+    head = yaml.safe_load(card.split("---\n", 2)[1])
+    assert (head["base_model"], head["license"]) == ("Qwen/Qwen3-0.6B", "apache-2.0")
+    assert f"by way of `{parent}` (sha256 `{'c' * 64}`)" in card
+    code, told = export(run_dir, "adapter", tmp_path / "adapter")
+    assert (code, "Take 'merged'" in told[-1]["error"]["message"]) == (1, True)
 
 
 def test_no_form_tells_where_it_was_made(
