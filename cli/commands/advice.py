@@ -11,6 +11,7 @@ from cli.backend.client import open_client
 from cli.backend.lookup import Project, project_id
 from cli.command import command
 from cli.commands.datasets import DatasetName, find_dataset
+from cli.commands.models import base_model_of
 from cli.commands.templates import save_template
 from cli.commands.training import BaseModel, Settings, training_config
 from cli.exits import CliError, ExitCode
@@ -47,7 +48,7 @@ async def advise(
     async with open_client() as client:
         row = await find_dataset(client, dataset, project)
         wanted = {
-            "baseModel": base_model,
+            "baseModel": await base_model_of(client, base_model, project),
             "method": method,
             "budgetUsd": budget,
             "deadlineSeconds": _seconds(deadline) if deadline else None,

@@ -11,6 +11,7 @@ from cli.backend.client import Client, Row, open_client
 from cli.backend.live import follow
 from cli.backend.lookup import Project, find, newest, project_id
 from cli.command import command
+from cli.commands.models import base_model_of
 from cli.exits import ExitCode
 from cli.screen.bars import dataset_bar
 from cli.screen.datasets import dataset_facts, datasets_table, validation_view
@@ -50,7 +51,8 @@ async def validate(
     """Check a dataset before training on it. Exit code 1 when it is not valid."""
     async with open_client() as client:
         row = await find_dataset(client, dataset, project)
-        report = await client.invoke("validate-dataset", _given(datasetId=row["id"], baseModel=base_model))
+        base = await base_model_of(client, base_model, project)
+        report = await client.invoke("validate-dataset", _given(datasetId=row["id"], baseModel=base))
     return Result(report, validation_view(report), ExitCode.OK if report["valid"] else ExitCode.FAILED)
 
 

@@ -27,13 +27,14 @@ async def list_models(project: Project = None) -> Result:
         models = await newest(client, "fine_tuned_models", target)
         live = await newest(client, "deployments", target)
     names = {row["model_id"]: row["name"] for row in live if row["status"] == "live"}
+    parents = {model["id"]: versioned_name(model) for model in models}
     rows = (
         (
             short(model["id"]),
             f"{model['name']}:{model['version']}",
             model["status"],
             names.get(model["id"]),
-            model["base_model"],
+            parents.get(model["parent_model_id"], model["base_model"]),
             model["method"],
             moment(model["created_at"]),
         )
@@ -52,6 +53,7 @@ async def show(model: ModelName, project: Project = None) -> Result:
         row = await find_model(client, model, await project_id(client, project))
     shown = ("id", "name", "version", "status", "base_model", "method", "provider", "job_id", "dataset_id")
     more = (
+        *(("root_base_model",) if row["parent_model_id"] else ()),
         "training_examples",
         "epochs",
         "cost_usd",
@@ -103,6 +105,21 @@ async def deploy_model(client: Client, model_id: str, name: str, notes: str | No
 def versioned_name(row: Row) -> str:
     """How a model is called where its versions are told apart, and as `find_model` takes it."""
     return f"{row['name']}:{row['version']}"
+
+
+async def base_model_of(client: Client, wanted: str | None, project: str | None) -> str | None:
+    """A base model as functions take it: NAME:VERSION, model:NAME and model:ID become the id of that model.
+
+    No Hub id and no name of the catalogue has a colon; a path begins with a slash. None: None was wanted.
+    Raises CliError where there is no such model.
+    """
+    from shared.training.spec import OF_THE_PROJECT
+
+    if wanted is None or ":" not in wanted or wanted.startswith("/"):
+        return wanted
+    reference = wanted.removeprefix(OF_THE_PROJECT)
+    row = await find_model(client, reference, await project_id(client, project))
+    return f"{OF_THE_PROJECT}{row['id']}"
 
 
 async def find_model(client: Client, reference: str, project: str) -> Row:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from cli.backend.client import Client, Row, open_client
 from cli.backend.lookup import Project, not_found, project_id
 from cli.command import command
+from cli.commands.models import base_model_of
 from cli.commands.training import Method, Settings, training_config
 from cli.exits import CliError, ExitCode
 from cli.screen.output import Result, facts, table
@@ -55,14 +56,14 @@ async def save(
 ) -> Result:
     """A template of the project, new or in place of the one with this name."""
     config = _checked(training_config(None, None, None, settings))
-    values = {
-        "name": name,
-        "method": method,
-        "base_model": base_model,
-        "description": description,
-        "training_config": config,
-    }
     async with open_client() as client:
+        values = {
+            "name": name,
+            "method": method,
+            "base_model": await base_model_of(client, base_model, project),
+            "description": description,
+            "training_config": config,
+        }
         saved = await save_template(client, await project_id(client, project), values)
     return Result(saved, f"Saved. Take it with `fineflow train DATASET --template {name}`.")
 

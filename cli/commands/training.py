@@ -12,6 +12,7 @@ from cli.backend.lookup import Project
 from cli.command import command
 from cli.commands.datasets import DatasetName, find_dataset
 from cli.commands.jobs import follow_job
+from cli.commands.models import base_model_of
 from cli.commands.recipes import RecipeFile, library_differences, recipe_in, repeating
 from cli.exits import CliError, ExitCode
 from cli.screen.jobs import estimate_view, job_facts, job_result
@@ -19,7 +20,12 @@ from cli.screen.output import Result, notes
 
 BaseModel = Annotated[
     str | None,
-    typer.Option("--base-model", "-m", help="A catalogue name, a Hub id, or a path. Default: fineflow/tiny."),
+    typer.Option(
+        "--base-model",
+        "-m",
+        help="A catalogue name, a Hub id, a path, or a model of the project as NAME:VERSION. Default:"
+        " fineflow/tiny.",
+    ),
 ]
 Method = Annotated[
     Literal["full", "lora", "qlora", "dpo", "orpo", "kto", "embedding"],
@@ -76,7 +82,8 @@ async def estimate(
     config = training_config(epochs, batch_size, learning_rate, settings)
     async with open_client() as client:
         row = await find_dataset(client, dataset, project)
-        options = training_options(row["id"], provider, base_model, method, config, template)
+        base = await base_model_of(client, base_model, project)
+        options = training_options(row["id"], provider, base, method, config, template)
         options |= _given(gpu=gpu, gpuCount=gpu_count, spendCapUsd=spend_cap)
         answer = await client.invoke("estimate-training", options)
     return Result(answer, estimate_view(answer))
@@ -115,7 +122,8 @@ async def train(
         raise CliError("A recipe says how to train.", hint=hint, exit_code=ExitCode.USAGE)
     async with open_client() as client:
         row = await find_dataset(client, dataset, project)
-        request = training_options(row["id"], provider, base_model, method, config, template)
+        base = await base_model_of(client, base_model, project)
+        request = training_options(row["id"], provider, base, method, config, template)
         if repeated:
             request |= repeating(repeated)
             for difference in library_differences(repeated) if provider == "local" else ():

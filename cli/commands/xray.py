@@ -15,6 +15,7 @@ from cli.backend.client import open_client
 from cli.backend.lookup import Project
 from cli.command import command
 from cli.commands.datasets import find_dataset
+from cli.commands.models import base_model_of
 from cli.exits import CliError, ExitCode
 from cli.screen.output import Result, notes
 
@@ -68,7 +69,7 @@ async def _of_dataset(
         row = await find_dataset(client, name, project)
         request = {
             "datasetId": row["id"],
-            "baseModel": base_model,
+            "baseModel": await base_model_of(client, base_model, project),
             "showRows": min(rows, SHOWN_OF_DATASET),
             **({} if max_length is None else {"maxLengthTokens": max_length}),
         }

@@ -24,8 +24,8 @@ import pytest
 from devstack.up import Stack
 from functions.context import Services
 from shared.errors import FineFlowError
-from shared.models.fetching import fetch
-from shared.models.stored import stored
+from shared.models.fetching import Source, fetch, from_storage
+from shared.models.stored import StoredModel, stored
 from shared.providers.huggingface import HuggingFaceProvider
 from shared.storage import Storage
 from shared.training.spec import TrainerExit
@@ -111,10 +111,9 @@ class House:
         (artifact,) = self.disk.glob("runs/*/artifact")
         return sums(artifact)
 
-    def storage(self, token: str, http: httpx.AsyncClient) -> Storage:
-        return Storage(
-            self.world.stack.url, api_key=self.world.stack.publishable_key, bearer=token, http=http
-        )
+    def source(self, model: StoredModel, token: str, http: httpx.AsyncClient) -> Source:
+        key = self.world.stack.publishable_key
+        return from_storage(model, Storage(self.world.stack.url, api_key=key, bearer=token, http=http))
 
 
 def sums(directory: Path) -> dict[str, str]:
@@ -146,10 +145,10 @@ async def test_the_model_outlives_its_container_and_answers_here(house: House, t
     assert model
     assert (str(model.project_id), str(model.job_id), model.attempt) == (house.world.project, job_id, 1)
     async with httpx.AsyncClient() as http:
-        await fetch(model, house.storage(house.world.viewer_token, http), tmp_path / "fetched")
+        await fetch(model, house.source(model, house.world.viewer_token, http), tmp_path / "fetched")
         for token in (house.world.stranger_token, house.world.stack.publishable_key):
             with pytest.raises(FineFlowError) as refused:
-                await fetch(model, house.storage(token, http), tmp_path / "stolen")
+                await fetch(model, house.source(model, token, http), tmp_path / "stolen")
             assert refused.value.code == "model_not_found"
     assert sums(tmp_path / "fetched" / "artifact") == trained
     assert (tmp_path / "fetched" / "adapter" / "adapter_model.safetensors").is_file()
@@ -158,6 +157,15 @@ async def test_the_model_outlives_its_container_and_answers_here(house: House, t
     answer = await house.stack_world.call("chat", question)  # the stack's own functions fetch it
     assert answer.status_code == 200, answer.text
     assert answer.json()["choices"][0]["message"]["content"] == "Door 3 opens with 21."
+
+    # Another container trains on from it: it fetches the model by addresses that its job token gets.
+    later_job, later_ref = await house.start(baseModel=f"model:{row['id']}", trainingConfig={"epochs": 1})
+    assert await house.ended(house.container(later_ref)) == TrainerExit.COMPLETED
+    later = await house.model_of(later_job, later_ref)
+    assert (later["parent_model_id"], later["root_base_model"]) == (row["id"], "fineflow/tiny")
+    assert later["recipe"]["base_model"] == f"model:{row['id']}"
+    assert later["template_fingerprint"] == row["template_fingerprint"]
+    assert later["metrics"]["first_loss"] < 0.1 < row["metrics"]["first_loss"]  # it knew its rows already
 
     fetched = await house.fineflow("fetch", row["id"], "-o", str(tmp_path / "mine"))
     assert fetched["bytes"] > row["artifact_bytes"]

@@ -48,6 +48,19 @@ async def test_a_recipe_makes_the_same_weights_again(fineflow: Shell, stack: Sta
     assert weights(stack, first) == weights(stack, second)
 
 
+async def test_a_model_of_the_project_is_trained_on_by_its_name(fineflow: Shell, recipe: Path) -> None:
+    estimate = await fineflow("estimate", "harbour", "--base-model", "harbour:1", "--json")
+    (first,) = [row for row in (await fineflow("models", "list", "--json")).document if row["version"] == 1]
+    assert estimate.document["baseModel"] == f"model:{first['id']}"
+    settings = ("--base-model", "harbour:1", "--epochs", "1", "--model-name", "further")
+    assert (await fineflow("train", "harbour", *settings, *TRAIN)).code == 0
+    child = (await fineflow("models", "show", "further:1", "--json")).document
+    assert (child["parent_model_id"], child["base_model"]) == (first["id"], f"model:{first['id']}")
+    assert child["template_fingerprint"] == first["template_fingerprint"]
+    refused = await fineflow("train", "harbour", "--base-model", "model:nobody", "--json")
+    assert (refused.code, json.loads(refused.out)["error"]["code"]) == (2, "not_found")
+
+
 async def test_other_rows_are_refused_with_both_hashes(fineflow: Shell, recipe: Path, tmp_path: Path) -> None:
     rows = tmp_path / "other.jsonl"
     rows.write_text("".join(json.dumps({"prompt": q, "completion": a}) + "\n" for q, a in facts(13)))
