@@ -26,7 +26,6 @@ _GENERATION = "tests/shared/generation"
 _LATE_INTENT = (
     "    await core.store.move(claim, [JobStatus.UPLOADING], submit=True, sweep_after_seconds=300)\n"
 )
-_BUDGETS = "supabase/migrations/20261121000700_budgets.sql"
 _CLAIMS = "supabase/migrations/20261121000200_job_claims.sql"
 _KILLS = "tests/functions/test_generation_kills.py"
 _LOCAL = "tests/shared/providers/test_local.py"
@@ -105,7 +104,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the queue of starts: a budget is read without a lock on its project",
-        ((_BUDGETS, ") for no key update;", ");"),),
+        (("supabase/migrations/20261130104500_job_columns.sql", ") for no key update;", ");"),),
         ("tests/supabase/test_budgets.py::test_a_start_waits_for_the_one_before_it_and_counts_it",),
     ),
     Mutation(
