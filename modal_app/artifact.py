@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modal_app import hardware
 from modal_app.base import load, plain_template
@@ -50,9 +50,16 @@ def save(
             weights = {name: tensor.to(hardware.saved_dtype()) for name, tensor in weights.items()}
             model.config.dtype = hardware.saved_dtype()
         model.save_pretrained(draft, state_dict=weights)
-        tokenizer.chat_template = plain_template(str(tokenizer.chat_template))
+        tokenizer.chat_template = _plain(tokenizer.chat_template)
         tokenizer.save_pretrained(draft)
     return size_bytes(directory.artifact)
+
+
+def _plain(template: Any) -> Any:
+    """A chat template, or each of several by name, without the marks of trainers."""
+    if isinstance(template, dict):
+        return {name: plain_template(one) for name, one in template.items()}
+    return plain_template(template)
 
 
 def size_bytes(directory: Path) -> int:

@@ -69,7 +69,8 @@ def export(
         os.replace(draft, output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return [{"name": path.name, "bytes": path.stat().st_size} for path in sorted(output.iterdir())]
+    files = sorted(path for path in output.rglob("*") if path.is_file())
+    return [{"name": str(path.relative_to(output)), "bytes": path.stat().st_size} for path in files]
 
 
 def main(arguments: list[str] | None = None) -> int:

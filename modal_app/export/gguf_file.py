@@ -126,7 +126,14 @@ def _describe(
             add(token)
     # Readers put it before every text, and a chat template that begins with it does not double it there.
     writer.add_add_bos_token(opens_with_bos(tokenizer))
-    writer.add_chat_template(str(tokenizer.chat_template))
+    writer.add_chat_template(_templates(tokenizer.chat_template))
+
+
+def _templates(template: Any) -> str | list[dict[str, str]]:
+    """As GGUF holds one, or several by name."""
+    if isinstance(template, dict):
+        return [{"name": name, "template": one} for name, one in template.items()]
+    return str(template)
 
 
 def _write_tensors(

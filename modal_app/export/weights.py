@@ -19,6 +19,7 @@ _BESIDE = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
+_MORE_TEMPLATES = "additional_chat_templates"  # for rows with tools, of some base models
 _OF_THIS_MACHINE = ("is_local", "local_files_only", "name_or_path", "_name_or_path")
 
 
@@ -93,6 +94,8 @@ def _copy_beside(model: FinishedModel, directory: Path) -> None:
             _write_json(directory / name, kept)
         else:
             shutil.copyfile(source, directory / name)
+    if (templates := model.artifact / _MORE_TEMPLATES).is_dir():
+        shutil.copytree(templates, directory / _MORE_TEMPLATES)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
