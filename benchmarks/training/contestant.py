@@ -225,14 +225,14 @@ def _loss(model: Any, work: Work) -> float:
     from torch.nn.functional import cross_entropy
     from transformers import AutoTokenizer
 
-    from modal_app.methods.data import read_messages, tokenise
+    from modal_app.methods.data import read_conversations, tokenise
 
     tokenizer: Any = AutoTokenizer.from_pretrained(work.base)
     limits: dict[str, Any] = {"max_length_tokens": work.max_length, "stop_ids": {tokenizer.eos_token_id}}
     model.eval()
     total, count = 0.0, 0
     with torch.no_grad():
-        for row in tokenise(read_messages(work.held_out), tokenizer, **limits).rows:
+        for row in tokenise(read_conversations(work.held_out), tokenizer, **limits).rows:
             ids, labels = (torch.tensor([row[name]]).to(model.device) for name in ("input_ids", "labels"))
             logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
             total += float(cross_entropy(logits, labels[0, 1:], reduction="sum"))

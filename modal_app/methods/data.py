@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modal_app.session.failures import RunFailed
-from shared.datasets.loss_mask import MaskedRow, mask
-from shared.datasets.training_rows import Labelled, Messages, Preference, conversation, labelled, preference
+from shared.datasets.loss_mask import MaskedRow, Masker
+from shared.datasets.template_rows import TemplateFails
+from shared.datasets.training_rows import (
+    Conversation,
+    Labelled,
+    Messages,
+    Preference,
+    Tools,
+    conversation,
+    labelled,
+    preference,
+)
 from shared.training.config import Method
 
 if TYPE_CHECKING:
@@ -52,11 +62,11 @@ def tokenised_file(
         return tokenise_preferences(read_preferences(path), tokenizer, **limits)
     if method == "kto":
         return tokenise_labelled(read_labelled(path), tokenizer, **limits)
-    return tokenise(read_messages(path), tokenizer, **limits)
+    return tokenise(read_conversations(path), tokenizer, **limits)
 
 
-def read_messages(path: Path) -> Iterator[tuple[int, Messages]]:
-    """Row number and messages of each line. Raises RunFailed with code dataset_invalid, as all readers do."""
+def read_conversations(path: Path) -> Iterator[tuple[int, Conversation]]:
+    """Row number and conversation of each line. Raises RunFailed, dataset_invalid, as all readers do."""
     return read_rows(path, conversation, '{"messages": [...]} with a question and an answer last')
 
 
@@ -67,7 +77,7 @@ def read_preferences(path: Path) -> Iterator[tuple[int, Preference]]:
 
 
 def read_labelled(path: Path) -> Iterator[tuple[int, Labelled]]:
-    """Row number, messages and label of each line."""
+    """Row number, conversation and label of each line."""
     return read_rows(path, labelled, '{"messages": [...], "label": true or false} with an answer last')
 
 
@@ -84,7 +94,7 @@ def read_rows(path: Path, parse: Callable[[str], Row | None], shape: str) -> Ite
 
 
 def tokenise(
-    conversations: Iterable[tuple[int, Messages]],
+    conversations: Iterable[tuple[int, Conversation]],
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_length_tokens: int,
@@ -92,16 +102,16 @@ def tokenise(
 ) -> TrainingRows:
     """Every conversation as token ids, cut by nobody: a row over `max_length_tokens` is left out and named.
 
-    A row ends with the first token of `stop_ids` after the answer, so that the model learns to stop.
+    Which answers are learned is told by their weights: see `loss_mask.learned_answers`.
     """
-    result = TrainingRows()
-    for number, messages in conversations:
-        row = _masked(tokenizer, messages, number, stop_ids, result)
-        if row.start >= len(row.ids):
+    result, masker = TrainingRows(), _masker(tokenizer, stop_ids)
+    for number, row in conversations:
+        masked = _masked(masker.answers, row, number, result)
+        if not masked.spans:
             result.teach_nothing.append(number)
             continue
-        ids_and_labels = {"input_ids": row.ids, "labels": row.labels}
-        result.add(number, ids_and_labels, len(row.ids), limit=max_length_tokens)
+        ids_and_labels = {"input_ids": masked.ids, "labels": masked.labels}
+        result.add(number, ids_and_labels, len(masked.ids), limit=max_length_tokens)
     return result
 
 
@@ -116,10 +126,9 @@ def tokenise_preferences(
 
     A row whose ends are the same tokens teaches nothing and is left out.
     """
-    result = TrainingRows()
-    for number, (prompt, chosen, rejected) in preferences:
-        better = _masked(tokenizer, [*prompt, *chosen], number, stop_ids, result)
-        worse = _masked(tokenizer, [*prompt, *rejected], number, stop_ids, result)
+    result, masker = TrainingRows(), _masker(tokenizer, stop_ids)
+    for number, row in preferences:
+        better, worse = (_masked(masker.last_answer, end, number, result) for end in row.ends)
         start = min(better.start, worse.start)
         if better.ids[:start] != worse.ids[:start]:
             raise RunFailed(
@@ -129,12 +138,12 @@ def tokenise_preferences(
         if better.ids == worse.ids or start in (len(better.ids), len(worse.ids)):
             result.teach_nothing.append(number)
             continue
-        row = {
+        ids = {
             "prompt_ids": better.ids[:start],
             "chosen_ids": better.ids[start:],
             "rejected_ids": worse.ids[start:],
         }
-        result.add(number, row, len(better.ids), len(worse.ids), limit=max_length_tokens)
+        result.add(number, ids, len(better.ids), len(worse.ids), limit=max_length_tokens)
     return result
 
 
@@ -146,51 +155,50 @@ def tokenise_labelled(
     stop_ids: set[int],
 ) -> TrainingRows:
     """A prompt, an answer, and whether it is a good one."""
-    result = TrainingRows()
-    for number, (messages, label) in answers:
-        masked = _masked(tokenizer, messages, number, stop_ids, result)
-        if masked.start >= len(masked.ids):
+    result, masker = TrainingRows(), _masker(tokenizer, stop_ids)
+    for number, (row, label) in answers:
+        masked = _masked(masker.last_answer, row, number, result)
+        if not masked.spans:
             result.teach_nothing.append(number)
             continue
-        row = {
+        ids = {
             "prompt_ids": masked.ids[: masked.start],
             "completion_ids": masked.ids[masked.start :],
             "label": label,
         }
-        result.add(number, row, len(masked.ids), limit=max_length_tokens)
+        result.add(number, ids, len(masked.ids), limit=max_length_tokens)
     return result
 
 
+def _masker(tokenizer: PreTrainedTokenizerBase, stop_ids: set[int]) -> Masker:
+    def encode(messages: Messages, tools: Tools, add_generation_prompt: bool) -> list[int]:
+        try:
+            encoded: Any = tokenizer.apply_chat_template(
+                messages,
+                tools=list(tools) or None,
+                add_generation_prompt=add_generation_prompt,
+                tokenize=True,
+                return_dict=True,
+            )
+        except Exception as error:  # a template may raise anything
+            raise TemplateFails(str(error)) from error
+        ids: list[int] = encoded["input_ids"]
+        return ids
+
+    eos_id: Any = tokenizer.eos_token_id
+    return Masker(encode, stop_ids, eos_id)
+
+
 def _masked(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: Messages,
-    number: int,
-    stop_ids: set[int],
-    result: TrainingRows,
+    mask: Callable[[Conversation], MaskedRow], row: Conversation, number: int, result: TrainingRows
 ) -> MaskedRow:
     """The row with its mask; whether the template shifts it is noted once in `result`."""
-    prompt = _render(tokenizer, messages[:-1], number, add_generation_prompt=True)
-    whole = _render(tokenizer, messages, number)
-    row = mask(prompt, whole, stop_ids, tokenizer.eos_token_id)
-    if row.is_shifted and result.shifted[-1:] != [number]:
-        result.shifted.append(number)
-    return row
-
-
-def _render(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: Messages,
-    number: int,
-    *,
-    add_generation_prompt: bool = False,
-) -> list[int]:
     try:
-        encoded: Any = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=True
-        )
-    except Exception as error:  # a template may raise anything
+        masked = mask(row)
+    except TemplateFails as error:
         raise RunFailed(
             "template_refused_row", f"The base model's chat template refuses row {number}: {error}"
         ) from error
-    ids: list[int] = encoded["input_ids"]
-    return ids
+    if masked.is_shifted and result.shifted[-1:] != [number]:
+        result.shifted.append(number)
+    return masked

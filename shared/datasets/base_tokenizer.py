@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from shared.datasets.loss_mask import IGNORED
-from shared.datasets.training_rows import Messages
+from shared.datasets.loss_mask import Span, labels_of
+from shared.datasets.training_rows import Conversation
 from shared.errors import InvalidRequest
 
 START_TIMEOUT_SECONDS = 30.0
@@ -36,7 +36,7 @@ class RowRefused(Exception):
 
 @dataclass(frozen=True)
 class TokenizedRow:
-    """A row as it would be trained: of its tokens those from `start` on are learned, the others only read.
+    """A row as it would be trained: of its tokens those of `spans` are learned, the others only read.
 
     ids, text and offsets (where each token stands in the text) are empty unless the row was asked for in
     full. A token that stands nowhere in the text, the end that a template forgot, has no offset: `offsets`
@@ -44,9 +44,9 @@ class TokenizedRow:
     """
 
     token_count: int
-    start: int
+    spans: list[Span]  # in order, none empty; empty list: nothing is learned
     is_shifted: bool  # the template renders the prompt differently when the answer follows
-    is_closed: bool  # the template ends the answer; else the end-of-text token was put behind it
+    is_closed: bool  # the template ends the last answer; else the end-of-text token was put behind it
     has_words: bool  # more is learned than where to stop
     ids: list[int] = field(default_factory=list)
     text: str = ""
@@ -54,8 +54,13 @@ class TokenizedRow:
 
     @property
     def labels(self) -> list[int]:
-        """As the trainer has them: the token where it is learned, IGNORED elsewhere."""
-        return [IGNORED] * min(self.start, len(self.ids)) + self.ids[self.start :]
+        """As the trainer has them."""
+        return labels_of(self.ids, self.spans)
+
+    @property
+    def trained_token_count(self) -> int:
+        """How many of them are learned."""
+        return sum(end - begin for begin, end in self.spans)
 
 
 class BaseTokenizer:
@@ -115,14 +120,14 @@ class BaseTokenizer:
         self.close()
         self._start()
 
-    def row(self, messages: Messages) -> TokenizedRow:
+    def row(self, row: Conversation) -> TokenizedRow:
         """The row as the trainer sees it, in full. Raises RowRefused."""
         self._revive()
-        self._send(_request(messages, in_full=True))
+        self._send(_request(row, in_full=True))
         return _row(self._read(self._row_timeout_seconds))
 
     def measured(
-        self, rows: Iterable[tuple[T, Messages | None]]
+        self, rows: Iterable[tuple[T, Conversation | None]]
     ) -> Iterator[tuple[T, TokenizedRow | RowRefused | None]]:
         """Each row in turn, without its tokens, beside what it came with; None for a row of None.
 
@@ -130,8 +135,8 @@ class BaseTokenizer:
         """
         waiting: deque[tuple[T, bytes | None]] = deque()
         ahead_bytes = 0
-        for mark, messages in rows:
-            request = None if messages is None else _request(messages, in_full=False)
+        for mark, row in rows:
+            request = None if row is None else _request(row, in_full=False)
             size = len(request or b"")
             while waiting and ahead_bytes + size > _WRITTEN_AHEAD_BYTES:
                 ahead_bytes -= len(waiting[0][1] or b"")
@@ -215,13 +220,14 @@ class BaseTokenizer:
         return answer
 
 
-def _request(messages: Messages, *, in_full: bool) -> bytes:
-    return json.dumps({"messages": messages, "in_full": in_full}).encode() + b"\n"
+def _request(row: Conversation, *, in_full: bool) -> bytes:
+    return json.dumps({**row._asdict(), "in_full": in_full}).encode() + b"\n"
 
 
 def _row(answer: dict[str, Any]) -> TokenizedRow:
     offsets = [(begin, end) for begin, end in answer.pop("offsets", [])]
-    return TokenizedRow(**answer, offsets=offsets[: answer["token_count"]])
+    spans = [(begin, end) for begin, end in answer.pop("spans")]
+    return TokenizedRow(**answer, spans=spans, offsets=offsets[: answer["token_count"]])
 
 
 def _environment() -> dict[str, str]:

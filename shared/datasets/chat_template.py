@@ -21,11 +21,12 @@ from jinja2.utils import Namespace
 MAX_TEMPLATE_CHARS = 1_000_000
 _REASONING = ("reasoning_content", "thinking", "reasoning")  # names that one field goes by
 
-Render = Callable[[Sequence[Mapping[str, Any]], bool], str]
+# Messages, tools, and whether the model speaks next.
+Render = Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]], bool], str]
 
 
 def compile_template(source: str, special_tokens: Mapping[str, str]) -> Render:
-    """A function from messages, and whether the model speaks next, to text.
+    """A function from messages with their tools, and whether the model speaks next, to text.
 
     special_tokens: what the template reads as `eos_token` and so on. Raises TemplateError when the source
     is no template; the function raises it when the template refuses the messages.
@@ -36,10 +37,12 @@ def compile_template(source: str, special_tokens: Mapping[str, str]) -> Render:
         )
     template = _environment().from_string(source)
 
-    def render(messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
+    def render(
+        messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], add_generation_prompt: bool
+    ) -> str:
         return template.render(
             messages=[_message(message) for message in messages],
-            tools=None,
+            tools=list(tools) or None,
             documents=None,
             add_generation_prompt=add_generation_prompt,
             **special_tokens,

@@ -65,7 +65,7 @@ class DatasetXray:
         self.in_full += xray(in_full, self._tokenizer, limit=self.limit_tokens, rows_in_full=len(in_full))
         for row in xray(rows, self._tokenizer, limit=self.limit_tokens):
             self.totals.add(row)
-            if (found := _finding(row)) is not None:
+            if (found := _finding(row, self.limit_tokens)) is not None:
                 yield found
 
     def finish(self) -> Iterator[Finding]:
@@ -83,16 +83,17 @@ class DatasetXray:
         return Example(pair.messages, tools=pair.tools, line=place)
 
 
-def _finding(row: RowXray) -> Finding | None:
+def _finding(row: RowXray, limit: int) -> Finding | None:
     if row.reason is None:
         return None
     if row.is_refused:
         hint = "Edit or reject the pair, or take another base model: a run would stop at it."
         return Finding("row_refused", "error", row.reason, line=row.line, hint=hint)
-    if not row.is_used:
+    if row.left_out_tokens > limit:
         hint = "Shorten or split it, or raise maxLengthTokens where the base model has room."
         return Finding("truncated", "warning", row.reason, line=row.line, hint=hint)
-    return Finding("trains_nothing", "error", row.reason, line=row.line, hint="Fill in the answer.")
+    hint = "Fill in the answer, and give one that is to be learned no weight 0."
+    return Finding("trains_nothing", "error", row.reason, line=row.line, hint=hint)
 
 
 def until_it_teaches(content: bytes, tokenizer: BaseTokenizer, max_length_tokens: int) -> Totals:
@@ -111,8 +112,9 @@ def until_it_teaches(content: bytes, tokenizer: BaseTokenizer, max_length_tokens
 
 def _examples(content: bytes) -> Iterator[Example]:
     for number, line in enumerate(content.splitlines(), start=1):
-        messages = orjson.loads(line)["messages"]
-        yield Example(tuple(map(Message.from_dict, messages)), line=number)
+        row = orjson.loads(line)
+        messages = tuple(map(Message.from_dict, row["messages"]))
+        yield Example(messages, tools=tuple(row.get("tools", ())), line=number)
 
 
 async def save_xray(

@@ -71,7 +71,8 @@ def labelled(pair: Pair) -> dict[str, Any]:
             details={"pairId": str(pair.id)},
         )
     _require_turns(pair)
-    return {"messages": [message.as_dict() for message in pair.messages], "label": pair.is_desirable}
+    tools = {"tools": list(pair.tools)} if pair.tools else {}
+    return {"messages": [message.as_dict() for message in pair.messages], **tools, "label": pair.is_desirable}
 
 
 def anchor_and_positive(pair: Pair) -> dict[str, Any]:

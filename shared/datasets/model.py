@@ -25,7 +25,7 @@ class Message:
     tool_calls: tuple[dict[str, Any], ...] = field(default=(), hash=False)  # as OpenAI writes them
     tool_call_id: str | None = None  # which call a message of role tool answers
     name: str | None = None
-    weight: int | None = None  # 0: not trained on; 1: trained on; None: as the trainer does by itself
+    weight: int | None = None  # of an answer, 0: not trained on; 1: trained on; see loss_mask.learned_answers
 
     def as_dict(self) -> dict[str, Any]:
         said: dict[str, Any] = {"role": self.role, "content": self.content}

@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from shared.datasets.chat_template import Render, compile_template
-from shared.datasets.loss_mask import PLAIN_TEMPLATE, mask
+from shared.datasets.chat_template import compile_template
+from shared.datasets.loss_mask import PLAIN_TEMPLATE, Masker
+from shared.datasets.template_rows import TemplateFails
+from shared.datasets.training_rows import Conversation, Messages, Tools
 
 MAX_FILE_BYTES = 200 * 2**20
 MAX_RENDERED_CHARS = 20_000_000
@@ -45,12 +47,15 @@ class Base:
         self.eos_token = named.get("eos_token")
         if "pad_token" not in named and self.eos_token is not None:
             named["pad_token"] = self.eos_token
-        source = _template(directory, config)
-        self.has_own_template = source is not None
-        self.render: Render = compile_template(source or PLAIN_TEMPLATE, named)
+        templates = _templates(directory, config)
+        self.has_own_template = bool(templates)
+        self._render = compile_template(templates.get("default", PLAIN_TEMPLATE), named)
+        with_tools = templates.get("tool_use")
+        self._render_tools = compile_template(with_tools, named) if with_tools else self._render
         self.directory = directory
         self.eos_id = None if self.eos_token is None else self.tokenizer.token_to_id(self.eos_token)
         self.stop_ids = self._stop_ids()
+        self._masker = Masker(self._ids, self.stop_ids, self.eos_id)
 
     def facts(self) -> dict[str, Any]:
         """What the parent must know once."""
@@ -66,20 +71,33 @@ class Base:
             "has_own_template": self.has_own_template,
         }
 
-    def row(self, messages: list[dict[str, Any]], *, in_full: bool) -> dict[str, Any]:
+    def row(self, given: Conversation, *, in_full: bool) -> dict[str, Any]:
         """How the row is masked; in full with its tokens, its text, and where in it each token stands."""
-        prompt = self._encoded(self.render(messages[:-1], True))
-        text = self.render(messages, False)
-        whole = self._encoded(text)
-        row = mask(prompt.ids, whole.ids, self.stop_ids, self.eos_id)
+        row = self._masker.answers(given)
         answer = {
             "token_count": len(row.ids),
-            "start": row.start,
+            "spans": row.spans,
             "is_shifted": row.is_shifted,
             "is_closed": row.is_closed,
             "has_words": row.has_words(self.stop_ids),
         }
-        return {**answer, "ids": row.ids, "text": text, "offsets": whole.offsets} if in_full else answer
+        if not in_full:
+            return answer
+        text = self._text(row.messages, given.tools, False)
+        return {**answer, "ids": row.ids, "text": text, "offsets": self._encoded(text).offsets}
+
+    def _ids(self, messages: Messages, tools: Tools, add_generation_prompt: bool) -> list[int]:
+        try:
+            ids: list[int] = self._encoded(self._text(messages, tools, add_generation_prompt)).ids
+        except MemoryError:
+            raise
+        except Exception as error:  # a template may raise anything
+            raise TemplateFails(_sentence(error)) from error
+        return ids
+
+    def _text(self, messages: Messages, tools: Tools, add_generation_prompt: bool) -> str:
+        render = self._render_tools if tools else self._render
+        return render(messages, tools, add_generation_prompt)
 
     def _model(self) -> dict[str, Any]:
         model = _json_file(self.directory / "config.json")
@@ -129,19 +147,24 @@ def _content(token: Any) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def _template(directory: Path, config: dict[str, Any]) -> str | None:
-    """The default chat template; None when the base model has none. A file of its own comes first."""
-    own = directory / "chat_template.jinja"
+def _templates(directory: Path, config: dict[str, Any]) -> dict[str, str]:
+    """Chat templates by name; none when the base model has none. Files of their own come first.
+
+    `tool_use` is for rows with tools, where it is there; `default` is for all others.
+    """
+    own, others = directory / "chat_template.jinja", directory / "additional_chat_templates"
+    named: Any = {file.stem: _text_file(file) for file in others.glob("*.jinja")}
     if own.is_file():
-        return _text_file(own)
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        template = {one["name"]: one["template"] for one in template}
-    if isinstance(template, dict):
-        if "default" not in template:
-            raise Unreadable(f"tokenizer_config.json has no default chat template among {sorted(template)}.")
-        template = template["default"]
-    return template if isinstance(template, str) and template else None
+        named["default"] = _text_file(own)
+    named = named or config.get("chat_template")
+    if isinstance(named, list):
+        named = {one["name"]: one["template"] for one in named}
+    if isinstance(named, str):
+        named = {"default": named}
+    templates = {name: text for name, text in (named or {}).items() if isinstance(text, str) and text}
+    if templates and "default" not in templates:
+        raise Unreadable(f"There is no default chat template among {sorted(templates)}.")
+    return templates
 
 
 def _positive(value: Any) -> int | None:
@@ -190,7 +213,8 @@ def main() -> None:
         _allow_cpu_time()
         request = json.loads(line)
         try:
-            _answer(base.row(request["messages"], in_full=request["in_full"]))
+            given = Conversation(request["messages"], request["tools"])
+            _answer(base.row(given, in_full=request["in_full"]))
         except MemoryError:
             _answer({"error": "it renders to more than fits in memory"})
         except Exception as error:  # a template may raise anything

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from shared.datasets.base_tokenizer import BaseTokenizer, RowRefused, TokenizedRow
 from shared.datasets.examples import Example
-from shared.datasets.training_rows import Messages
+from shared.datasets.loss_mask import learned_answers
+from shared.datasets.training_rows import Conversation
 
 State = Literal["trained", "masked", "left_out"]
 
@@ -63,7 +64,7 @@ class Totals:
     rows: int = 0
     used_rows: int = 0
     rows_that_teach: int = 0  # of the used ones: more than their end is learned
-    left_out_rows: int = 0  # too long, or not for supervised training
+    left_out_rows: int = 0  # too long, of weight 0 alone, or not for supervised training
     refused_rows: int = 0
     trained_tokens: int = 0
     masked_tokens: int = 0
@@ -116,7 +117,7 @@ def xray(
     remaining = iter(rows)
     for row in islice(remaining, rows_in_full):
         yield row if isinstance(row, RowXray) else xray_row(row, tokenizer, limit=limit)
-    for row, seen in tokenizer.measured((row, _messages(row)) for row in remaining):
+    for row, seen in tokenizer.measured((row, _conversation(row)) for row in remaining):
         if isinstance(row, RowXray):
             yield row
         else:
@@ -125,11 +126,11 @@ def xray(
 
 def xray_row(row: Example, tokenizer: BaseTokenizer, *, limit: int) -> RowXray:
     """One row with its tokens and labels, of which at most `limit` are trained."""
-    messages = _messages(row)
-    if messages is None:
+    conversation = _conversation(row)
+    if conversation is None:
         return _of(row, None, limit)
     try:
-        seen = tokenizer.row(messages)
+        seen = tokenizer.row(conversation)
     except RowRefused as refused:
         return _of(row, refused, limit)
     found = _of(row, seen, limit)
@@ -137,13 +138,13 @@ def xray_row(row: Example, tokenizer: BaseTokenizer, *, limit: int) -> RowXray:
     return replace(found, labels=labels, tokens=_tokens(seen, tokenizer, is_used=found.is_used))
 
 
-def _messages(row: Example | RowXray) -> Messages | None:
+def _conversation(row: Example | RowXray) -> Conversation | None:
     """What the template is given; None where it is not asked."""
     if isinstance(row, RowXray) or row.is_preference or row.label is not None:
         return None
     if len(row.messages) < 2 or row.messages[-1].role != "assistant":
         return None
-    return [message.as_dict() for message in row.messages]
+    return Conversation([message.as_dict() for message in row.messages], row.tools)
 
 
 def _of(row: Example, seen: TokenizedRow | RowRefused | None, limit: int) -> RowXray:
@@ -154,37 +155,43 @@ def _of(row: Example, seen: TokenizedRow | RowRefused | None, limit: int) -> Row
         return RowXray(row.line, reason="Not a question with an answer last.", is_refused=True)
     if isinstance(seen, RowRefused):
         return RowXray(row.line, reason=f"The chat template refuses it: {seen}.", is_refused=True)
-    count, start = seen.token_count, min(seen.start, seen.token_count)
-    if count > limit:
-        reason = f"{count:,} tokens, over the limit of {limit:,}: the trainer leaves it out."
+    count, trained = seen.token_count, seen.trained_token_count
+    if not trained or count > limit:
+        over = f"{count:,} tokens, over the limit of {limit:,}"
+        why = over if trained else "Its weights, or its template, leave no answer to train"
+        reason = f"{why}: the trainer leaves it out."
         return RowXray(row.line, left_out_tokens=count, reason=reason, remarks=_remarks(row, seen))
     idle = None if seen.has_words else "Of its answer only the end is trained: there is no word in it."
-    return RowXray(row.line, count - start, start, reason=idle, remarks=_remarks(row, seen))
+    return RowXray(row.line, trained, count - trained, reason=idle, remarks=_remarks(row, seen))
 
 
 def _remarks(row: Example, seen: TokenizedRow) -> tuple[str, ...]:
-    earlier = any(message.role == "assistant" for message in row.messages[:-1])
-    weighted = any(message.weight is not None for message in row.messages)
+    messages = [message.as_dict() for message in row.messages]
+    learned, answers = learned_answers(messages), sum(one.role == "assistant" for one in row.messages)
+    is_weighed = any(one.role == "assistant" and one.weight is not None for one in row.messages)
     remarks = {
-        "Only its last answer is trained, earlier ones are read.": earlier,
+        "Only its last answer is trained, earlier ones are read.": answers > 1 and not is_weighed,
+        f"By their weights {len(learned)} of its {answers} answers are trained.": is_weighed,
+        "What follows its last trained answer is left off: nothing learns from it.": (
+            bool(learned) and learned[-1] < len(messages) - 1
+        ),
         "The template renders its prompt differently with the answer; less of the prompt is read.": (
             seen.is_shifted
         ),
         "The template does not end the answer; the end-of-text token is put behind it.": (not seen.is_closed),
-        "The trainer does not heed the weights of messages.": weighted,
-        "The trainer does not show the model the tools of the row.": bool(row.tools),
     }
     return tuple(remark for remark, holds in remarks.items() if holds)
 
 
 def _tokens(seen: TokenizedRow, tokenizer: BaseTokenizer, *, is_used: bool) -> tuple[Token, ...]:
     tokens, shown = [], 0
+    trained = {place for begin, end in seen.spans for place in range(begin, end)}
     for index, token_id in enumerate(seen.ids):
         if index < len(seen.offsets):
             begin, end = seen.offsets[index]
             text, shown = seen.text[max(begin, shown) : end], max(end, shown)
         else:
             text = tokenizer.eos_token or ""  # not in the text: the template forgot it
-        state: State = "left_out" if not is_used else "masked" if index < seen.start else "trained"
+        state: State = "left_out" if not is_used else "trained" if index in trained else "masked"
         tokens.append(Token(token_id, text, state, token_id in tokenizer.special_ids))
     return tuple(tokens)

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from modal_app.tiny import recipe_hash, tiny_base
 from shared.datasets.base_tokenizer import BaseTokenizer
+from shared.datasets.training_rows import Conversation
 from shared.training.tiny.tokenizer import tiny_tokenizer
 
 _ENGLISH = """The committee met again on Thursday to discuss the honey tasting in the orchard. Volunteers
@@ -53,7 +54,7 @@ def test_the_tokenizer_alone_is_that_of_the_base(libraries: ForkServerContext, t
     _build(libraries, tmp_path)
     talk = [{"role": "user", "content": _OTHERS}, {"role": "assistant", "content": _ENGLISH}]
     with BaseTokenizer(tiny_base(tmp_path)) as base, BaseTokenizer(tiny_tokenizer(tmp_path)) as alone:
-        assert base.row(talk) == alone.row(talk)
+        assert base.row(Conversation(talk)) == alone.row(Conversation(talk))
         facts = (
             "eos_id",
             "eos_token",

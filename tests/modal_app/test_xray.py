@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modal_app import hardware
-from modal_app.methods.data import TrainingRows, read_messages, tokenise
+from modal_app.methods.data import TrainingRows, read_conversations, tokenise
 from modal_app.session.directory import RunDirectory
+from modal_app.session.failures import RunFailed
 from modal_app.session.reporter import Reporter
 from modal_app.session.stop import StopSignal
 from modal_app.task import Task
@@ -23,7 +24,10 @@ from shared.datasets.base_tokenizer import BaseTokenizer
 from shared.datasets.examples import Example
 from shared.datasets.loss_mask import IGNORED, PLAIN_TEMPLATE
 from shared.datasets.reading import read_examples
+from shared.datasets.training_rows import Conversation
+from shared.datasets.writing import row_of
 from shared.datasets.xray import RowXray, xray
+from tests.modal_app import trainers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,6 +36,7 @@ LIMIT_TOKENS = 120
 # As families of models write them: each is rendered by transformers and by us.
 TEMPLATES = {
     "own": None,
+    "tool use": None,
     "plain": PLAIN_TEMPLATE,
     "no end": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}",
     "shifts": "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}",
@@ -53,6 +58,12 @@ TALK = [
     {"role": "user", "content": "Größe — 日本語 🐝?"},
     {"role": "assistant", "content": " Zwei 🐝 <|im_end|> <b>\n"},
 ]
+CALL = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}],
+}
+CALLED = [*TALK[1:2], CALL, {"role": "tool", "content": "2"}, *TALK[2:]]
 FILES: dict[str, list[dict[str, Any]]] = {
     "chat": [
         {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}]},
@@ -63,6 +74,17 @@ FILES: dict[str, list[dict[str, Any]]] = {
         {"prompt": "Where?", "completion": "word " * 200},
     ],
     "several turns": [{"messages": TALK}, {"messages": TALK[1:]}, {"messages": TALK[1:3]}],
+    "weights": [
+        {"messages": [*TALK[1:2], {**TALK[2], "weight": first}, TALK[3], {**TALK[4], "weight": second}]}
+        for first, second in ((0, 1), (1, 0), (1, 1), (0, 0), (None, 1), (1, None))
+    ],
+    "tools": [
+        {
+            "messages": [{**CALLED[1], "weight": weight} if one is CALL else one for one in CALLED],
+            "tools": tools,
+        }
+        for weight, tools in ((0, [{"f": 1}]), (1, [{"f": 1}]), (None, [{"f": 1}]), (1, []))
+    ],
     "too long": [
         {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "word " * 200}]},
         {"messages": [{"role": "user", "content": "word " * 200}, {"role": "assistant", "content": "No."}]},
@@ -92,25 +114,31 @@ def model(
     own = (tiny_base(data_dir) / "chat_template.jinja").read_text()
     if request.param != "plain":  # left to what a base model without a template gets
         (directory / "chat_template.jinja").write_text(template or own)
+    if request.param == "tool use":
+        trainers.add_tool_use(directory)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     tokenizer.chat_template = tokenizer.chat_template or PLAIN_TEMPLATE  # as `base.load` does
     with BaseTokenizer(directory) as ours:
         yield Model(directory, tokenizer, ours)
 
 
-def _trained(model: Model, file: Path) -> TrainingRows:
-    """What the trainer makes of the rows, from the file that it would be given."""
+def _trained(model: Model, file: Path) -> tuple[TrainingRows, list[int]]:
+    """What the trainer makes of the rows, from the file that it would be given; and which it refuses."""
     rows = [row for row in read_examples(file) if isinstance(row, Example)]
     given = file.with_name("train.jsonl")
-    given.write_text(
-        "".join(json.dumps({"messages": [m.as_dict() for m in row.messages]}) + "\n" for row in rows)
-    )
-    return tokenise(
-        read_messages(given),
-        model.tokenizer,
-        max_length_tokens=LIMIT_TOKENS,
-        stop_ids={int(model.tokenizer.eos_token_id)},  # type: ignore[arg-type] # one id, not a list
-    )
+    given.write_text("".join(json.dumps(row_of(row, "openai")) + "\n" for row in rows))
+    real, refused = TrainingRows(), []
+    limits: dict[str, Any] = {"max_length_tokens": LIMIT_TOKENS, "stop_ids": {model.tokenizer.eos_token_id}}
+    for number, row in read_conversations(given):
+        try:
+            one = tokenise([(number, row)], model.tokenizer, **limits)
+        except RunFailed:
+            refused.append(number)
+            continue
+        real.rows += one.rows
+        real.too_long += one.too_long
+        real.teach_nothing += one.teach_nothing
+    return real, refused
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -121,8 +149,10 @@ def test_every_token_has_the_trainers_label(model: Model, tmp_path: Path, kind: 
     assert len(rows) == len(FILES[kind])
     seen = list(xray(rows, model.xray, limit=LIMIT_TOKENS, rows_in_full=len(rows)))
     used = [row for row in seen if row.is_used]
-    real = _trained(model, file)
-    assert [row.line for row in seen if not row.is_used] == real.too_long
+    real, refused = _trained(model, file)
+    assert [row.line for row in seen if row.is_refused] == refused
+    left_out = [row.line for row in seen if not row.is_used and not row.is_refused]
+    assert left_out == sorted(real.too_long + real.teach_nothing)
     assert [[token.id for token in row.tokens] for row in used] == [row["input_ids"] for row in real.rows]
     assert [list(row.labels) for row in used] == [row["labels"] for row in real.rows]
     for row in used:
@@ -140,7 +170,7 @@ def _assert_totals(seen: list[RowXray], real: TrainingRows) -> None:
     for row in seen:
         if not row.is_used:
             assert row.reason is not None
-            assert {token.state for token in row.tokens} == {"left_out"}
+            assert {token.state for token in row.tokens} <= {"left_out"}
 
 
 @pytest.mark.parametrize("changes", [{}, {"generation_config.json": {"eos_token_id": [2, 0]}}])
@@ -175,7 +205,9 @@ def test_tokens_that_only_the_configuration_names_get_the_same_ids(data_dir: Pat
     with BaseTokenizer(base) as ours:
         assert ours.eos_id == theirs.eos_token_id
         whole = theirs.apply_chat_template(talk, tokenize=True, return_dict=True)["input_ids"]
-        assert ours.row(talk).ids == whole[:-1]  # without the line break after the end of the turn
+        assert (
+            ours.row(Conversation(talk)).ids == whole[:-1]
+        )  # without the line break after the end of the turn
 
 
 def _write_batches(run_dir: Path, target: Path) -> None:
@@ -190,7 +222,7 @@ def _write_batches(run_dir: Path, target: Path) -> None:
     task = Task(spec, run_dir / "train.jsonl", None, directory, Reporter(directory, spec, stop), stop)
     base = load(spec.base_model, None, dtype=hardware.weights_dtype(spec.method))
     data = tokenise(
-        read_messages(task.dataset),
+        read_conversations(task.dataset),
         base.tokenizer,
         max_length_tokens=LIMIT_TOKENS,
         stop_ids=base.stop_ids,
@@ -222,16 +254,19 @@ def _unpacked(batch: dict[str, Any]) -> list[list[int]]:
 def test_the_model_is_given_the_labels_of_the_xray(
     libraries: ForkServerContext, new_run: Callable[..., Path], data_dir: Path, tmp_path: Path, packing: bool
 ) -> None:
-    run_dir = new_run([("Where?", "There.")], packing=packing, batch_size=4)
-    rows = [row for kind in FILES.values() for row in kind if "messages" in row]
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base(data_dir), base)
+    trainers.add_tool_use(base)
+    run_dir = new_run([("Where?", "There.")], base_model=str(base), packing=packing, batch_size=4)
+    rows = [row for kind in FILES.values() for row in kind if "messages" in row and row.get("tools") != []]
     (run_dir / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     process = libraries.Process(target=_write_batches, args=(run_dir, tmp_path / "batches.json"))
     process.start()
     process.join(60)
     assert process.exitcode == 0
     examples = [row for row in read_examples(run_dir / "train.jsonl") if isinstance(row, Example)]
-    with BaseTokenizer(tiny_base(data_dir)) as ours:
+    with BaseTokenizer(base) as ours:
         seen = list(xray(examples, ours, limit=LIMIT_TOKENS, rows_in_full=len(rows)))
     used = [list(row.labels) for row in seen if row.is_used]
-    assert len(used) == len(rows) - 2
+    assert len(used) == len(rows) - 3  # two are too long, one has weight 0 alone
     assert sorted(json.loads((tmp_path / "batches.json").read_text())) == sorted(used)

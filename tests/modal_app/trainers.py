@@ -28,6 +28,14 @@ from shared.training.spec import (
 
 Pair = tuple[str, str]
 Row = dict[str, Any]
+# A chat template beside the default one, for rows with tools.
+TOOL_USE = """{%- if tools %}{{ tools | tojson }}{% endif %}
+{%- for m in messages %}
+    {{- '<|im_start|>' + m.role + '\n' + m.content }}
+    {%- for call in m.tool_calls %}{{ call.function.name + (call.function.arguments | tojson) }}{% endfor %}
+    {{- '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
 _THINGS = [
     "barometer",
     "ladder",
@@ -117,6 +125,13 @@ def new_run(
     if callback_url:
         (run_dir / "callback.json").write_text(json.dumps({"url": callback_url, "token": "job-token"}))
     return run_dir
+
+
+def add_tool_use(base: Path) -> None:
+    """The base model has a second chat template, which shows tools and their calls."""
+    templates = base / "additional_chat_templates"
+    templates.mkdir()
+    (templates / "tool_use.jinja").write_text(TOOL_USE)
 
 
 def _written(path: Path, rows: list[Pair] | list[Row]) -> DatasetFile:

@@ -65,6 +65,38 @@ def test_what_is_trained_is_told_token_by_token(
     assert data["totals"]["left_out_tokens"] == 88
 
 
+def test_weights_and_tools_are_heeded_or_said(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(text: str, weight: int) -> dict[str, object]:
+        return {"role": "assistant", "content": text, "weight": weight}
+
+    asked = {"role": "user", "content": "Hm?"}
+    file = tmp_path / "rows.jsonl"
+    rows = [
+        {"messages": [asked, answer("Ja", 1), asked, answer("Ne", 0), asked, answer("Jo", 1)]},
+        {"messages": [asked, answer("Ja", 1), asked, answer("Ne", 0)]},
+        {"messages": [asked, answer("Ja", 0)]},
+        {"messages": [asked, answer("Ja", 1)], "tools": [{"type": "function"}]},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, data = _xray(capsys, file, base, "--rows", "4")
+    assert (code, data["refusal"]) == (1, "The trainer would stop: it refuses 1 of 4 rows.")
+    trained = [
+        "".join(token["text"] for token in row["tokens"] if token["state"] == "trained")
+        for row in data["rows"]
+    ]
+    assert trained == ["Ja<|end|>Jo<|end|>", "Ja<|end|>", "", ""]
+    first, second, third, fourth = data["rows"]
+    assert first["remarks"] == ["By their weights 2 of its 3 answers are trained."]
+    assert (
+        second["remarks"][-1] == "What follows its last trained answer is left off: nothing learns from it."
+    )
+    assert third["reason"].startswith("Its weights, or its template, leave no answer to train")
+    assert fourth["reason"] == "The chat template refuses it: it leaves out the definitions of tools."
+    assert (third["is_refused"], fourth["is_refused"], fourth["line"]) == (False, True, 4)
+
+
 def test_a_file_that_trains_nothing_is_refused(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

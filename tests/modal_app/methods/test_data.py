@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,46 +10,21 @@ import pytest
 
 from modal_app.base import plain_template, template_fingerprint
 from modal_app.methods.data import (
-    TrainingRows,
-    read_messages,
+    read_conversations,
     tokenise,
     tokenise_labelled,
     tokenise_preferences,
 )
 from modal_app.session.failures import RunFailed
-from modal_app.tiny import tiny_base
 from shared.datasets.loss_mask import IGNORED, PLAIN_TEMPLATE
-from shared.datasets.training_rows import Labelled, Messages, Preference
+from shared.datasets.training_rows import Conversation, Labelled, Preference
+from tests.modal_app.methods.rows import Tokenise, what_is_learned
 from tests.modal_app.trainers import messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Tokenise = Callable[..., TrainingRows]
 SHIFTING = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
-
-
-@pytest.fixture(scope="module")
-def tokenizer(data_dir: Path) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer  # imports torch: not while tests are collected
-
-    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tiny_base(data_dir))
-    return loaded
-
-
-@pytest.fixture
-def tokenised(tokenizer: PreTrainedTokenizerBase) -> Tokenise:
-    def tokenised(*conversations: Messages, max_length_tokens: int = 1024) -> TrainingRows:
-        assert isinstance(tokenizer.eos_token_id, int)
-        numbered = enumerate(conversations, start=1)
-        stop_ids = {tokenizer.eos_token_id}
-        return tokenise(numbered, tokenizer, max_length_tokens=max_length_tokens, stop_ids=stop_ids)
-
-    return tokenised
-
-
-def _learned(tokenizer: PreTrainedTokenizerBase, data: TrainingRows) -> str:
-    return str(tokenizer.decode([label for label in data.rows[0]["labels"] if label != IGNORED]))
 
 
 def test_only_the_last_answer_is_learned(tokenizer: PreTrainedTokenizerBase, tokenised: Tokenise) -> None:
@@ -60,7 +34,7 @@ def test_only_the_last_answer_is_learned(tokenizer: PreTrainedTokenizerBase, tok
         *messages(("Two?", "Second.")),
     ]
     data = tokenised(talk)
-    assert _learned(tokenizer, data) == "Second.<|im_end|>"
+    assert what_is_learned(tokenizer, data) == "Second.<|im_end|>"
     assert "First.<|im_end|>" in tokenizer.decode(data.rows[0]["input_ids"])
     assert len(data.rows[0]["input_ids"]) == len(data.rows[0]["labels"])
     assert data.shifted == []
@@ -71,7 +45,7 @@ def test_odd_answers_end_where_they_end(
     tokenizer: PreTrainedTokenizerBase, tokenised: Tokenise, answer: str
 ) -> None:
     data = tokenised(messages(("What?", answer)))
-    assert _learned(tokenizer, data).endswith(f"{answer}<|im_end|>")
+    assert what_is_learned(tokenizer, data).endswith(f"{answer}<|im_end|>")
 
 
 def test_rows_over_the_limit_are_named(tokenised: Tokenise) -> None:
@@ -85,9 +59,9 @@ def test_a_template_without_an_end_gets_one(tokenizer: PreTrainedTokenizerBase, 
     before, own = template_fingerprint(tokenizer), tokenizer.chat_template
     try:
         tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
-        assert _learned(tokenizer, tokenised(messages(("What?", "That.")))).endswith("<|im_end|>")
+        assert what_is_learned(tokenizer, tokenised(messages(("What?", "That.")))).endswith("<|im_end|>")
         tokenizer.chat_template = PLAIN_TEMPLATE
-        assert _learned(tokenizer, tokenised(messages(("What?", "That.")))) == "That.<|im_end|>"
+        assert what_is_learned(tokenizer, tokenised(messages(("What?", "That.")))) == "That.<|im_end|>"
         assert template_fingerprint(tokenizer) != before
         tokenizer.chat_template = "{{ raise_exception('no system turn') }}"
         with pytest.raises(RunFailed, match="row 1: no system turn"):
@@ -115,7 +89,7 @@ def test_each_end_of_a_preference_has_the_mask_of_a_conversation(
         limits = {"max_length_tokens": 1024, "stop_ids": {tokenizer.eos_token_id}}
         preferred = Preference(asked, [chosen], [rejected])
         both = tokenise_preferences([(1, preferred)], tokenizer, **limits)
-        good = tokenise_labelled([(1, Labelled([*asked, chosen], True))], tokenizer, **limits)
+        good = tokenise_labelled([(1, Labelled(Conversation([*asked, chosen]), True))], tokenizer, **limits)
     finally:
         tokenizer.chat_template = own
     ((row,), (labelled,)) = both.rows, good.rows
@@ -148,7 +122,8 @@ def test_a_row_of_which_nothing_is_learned_is_named(
     try:
         tokenizer.chat_template = "{{ messages[0]['content'] }}"  # no answer in it
         tokenizer.eos_token = None  # and no end
-        data = tokenise([(3, messages(("What?", "That.")))], tokenizer, max_length_tokens=40, stop_ids=set())
+        row = Conversation(messages(("What?", "That.")))
+        data = tokenise([(3, row)], tokenizer, max_length_tokens=40, stop_ids=set())
     finally:
         tokenizer.chat_template, tokenizer.eos_token = own, end
     assert (data.rows, data.teach_nothing) == ([], [3])
@@ -182,6 +157,9 @@ def test_templates_are_saved_without_the_marks_of_trainers(tokenizer: PreTrained
         '{"messages": [{"role": "assistant", "content": "alone"}]}',
         '{"messages": [{"role": "user", "content": "What?"}, {"role": "user", "content": "What?"}]}',
         '{"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": null}]}',
+        '{"messages": [{"role":"user","content":"a"}, {"role":"assistant","content":"b","weight":2}]}',
+        '{"messages": [{"role":"user","content":"a"}, {"role":"assistant","content":"b"}], "tools": [1]}',
+        '{"messages": [{"role":"user","content":"a"}, {"role":"assistant","content":"","tool_calls":["f"]}]}',
     ],
 )
 def test_a_row_that_is_no_conversation_is_named(tmp_path: Path, line: str) -> None:
@@ -190,5 +168,5 @@ def test_a_row_that_is_no_conversation_is_named(tmp_path: Path, line: str) -> No
         '{"messages": [{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n\n' + line
     )
     with pytest.raises(RunFailed, match="Row 3 ") as refused:
-        list(read_messages(rows))
+        list(read_conversations(rows))
     assert refused.value.code == "dataset_invalid"

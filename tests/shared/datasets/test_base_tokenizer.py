@@ -9,9 +9,11 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from shared.datasets.base_tokenizer import BaseTokenizer, RowRefused, TokenizedRow
+from shared.datasets.training_rows import Conversation
 from shared.errors import InvalidRequest
 
-MESSAGES = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+ANSWER = {"role": "assistant", "content": "b"}
+ROW = Conversation([{"role": "user", "content": "a"}, ANSWER])
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def base(tmp_path: Path) -> Path:
 def test_a_hostile_template_gets_nowhere(base: Path, template: str, says: str) -> None:
     (base / "chat_template.jinja").write_text(template)
     with BaseTokenizer(base) as tokenizer, pytest.raises(RowRefused, match=says):
-        tokenizer.row(MESSAGES)
+        tokenizer.row(ROW)
 
 
 def test_an_endless_template_is_stopped_and_given_up(base: Path) -> None:
@@ -52,15 +54,15 @@ def test_an_endless_template_is_stopped_and_given_up(base: Path) -> None:
     with BaseTokenizer(base, row_timeout_seconds=0.3) as tokenizer:
         started = time.monotonic()
         with pytest.raises(RowRefused, match=r"longer than 0\.3 seconds"):
-            tokenizer.row(MESSAGES)
+            tokenizer.row(ROW)
         assert time.monotonic() - started < 5
-        assert tokenizer.row([{"role": "user", "content": "b"}, *MESSAGES[1:]]).ids  # a new process
+        assert tokenizer.row(Conversation([{"role": "user", "content": "b"}, ANSWER])).ids  # a new process
         with pytest.raises(RowRefused):
-            tokenizer.row(MESSAGES)
+            tokenizer.row(ROW)
         with pytest.raises(RowRefused):
-            tokenizer.row(MESSAGES)
+            tokenizer.row(ROW)
         with pytest.raises(InvalidRequest, match="used up its time"):
-            tokenizer.row(MESSAGES)
+            tokenizer.row(ROW)
 
 
 def test_rows_that_were_sent_ahead_outlive_the_one_that_hangs(base: Path) -> None:
@@ -68,7 +70,10 @@ def test_rows_that_were_sent_ahead_outlive_the_one_that_hangs(base: Path) -> Non
     (base / "chat_template.jinja").write_text(
         "{% if messages[0].content == 'hang' %}" + endless + "{% endif %}{{ messages[-1].content }}"
     )
-    rows = [(n, [{"role": "user", "content": "hang" if n == 40 else "b"}, *MESSAGES[1:]]) for n in range(300)]
+    rows = [
+        (n, Conversation([{"role": "user", "content": "hang" if n == 40 else "b"}, ANSWER]))
+        for n in range(300)
+    ]
     with BaseTokenizer(base, row_timeout_seconds=0.3) as tokenizer:
         seen = list(tokenizer.measured([*rows, (300, None)]))
     assert [number for number, _ in seen] == list(range(301))

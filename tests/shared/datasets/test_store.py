@@ -57,6 +57,27 @@ def test_a_labelled_answer_keeps_its_label() -> None:
         training_file([pair()], "kto")
 
 
+@pytest.mark.parametrize("method", ["full", "dpo", "kto"])
+def test_weights_and_tools_are_in_the_file_as_they_were_given(method: Method) -> None:
+    """It is what providers get, too."""
+    tool = {"type": "function", "function": {"name": "ask", "parameters": {"b": 1, "a": 2}}}
+    call = {"id": "1", "type": "function", "function": {"name": "ask", "arguments": '{ "who":1 }'}}
+    talk = [
+        {"role": "user", "content": "Who?"},
+        {"role": "assistant", "content": "", "tool_calls": [call], "weight": 0},
+        {"role": "tool", "content": "Nell", "tool_call_id": "1"},
+        {"role": "assistant", "content": "Nell.", "weight": 1},
+    ]
+    ends = {"dpo": {"rejected": WORSE}, "kto": {"is_desirable": True}}.get(method, {})
+    said = replace(pair(**ends), messages=tuple(map(Message.from_dict, talk)), tools=(tool,))
+    row = json.loads(training_file([said], method).content)
+    assert json.dumps(row.get("input", row)["tools"]) == json.dumps([tool])
+    assert row["messages" if method != "dpo" else "input"] == (
+        talk if method != "dpo" else {"messages": talk[:-1], "tools": [tool]}
+    )
+    assert row.get("preferred_output", talk[-1:]) == talk[-1:]
+
+
 def test_an_embedding_learns_the_first_question_and_its_answer() -> None:
     more = (Message("user", "Why?"), Message("assistant", "Because."))
     file = training_file([replace(pair(), messages=(SYSTEM, ASKED, BETTER, *more))], "embedding")
