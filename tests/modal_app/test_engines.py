@@ -109,10 +109,15 @@ def with_stand_in(run_dir: str, engine: str) -> None:
 def test_rows_events_and_model_are_as_with_trl(
     new_run: NewRun, libraries: ForkServerContext, engine: str
 ) -> None:
-    pairs, rows = trainers.facts(12), trainers.supervised_rows(trainers.facts(2))
+    rows = trainers.supervised_rows(trainers.facts(2))
+    taught = trainers.supervised_rows(trainers.facts(14))
+    for first, second in ((0, 1), (1, 1)):  # an answer that is only read, and two that are learned in one row
+        asked, told, asked_more, told_more = taught.pop(0)["messages"] + taught.pop(0)["messages"]
+        talk = [asked, told | {"weight": first}, asked_more, told_more | {"weight": second}]
+        taught.append({"messages": talk})
     results, kinds = {}, {}
     for name in (engine, "trl"):
-        run_dir = new_run(pairs, engine=name, epochs=3, validation=rows, packing=False, save_steps=4)
+        run_dir = new_run(taught, engine=name, epochs=3, validation=rows, packing=False, save_steps=4)
         process = libraries.Process(target=with_stand_in, args=(str(run_dir), name))
         process.start()
         assert Trainer(run_dir, process).wait() == TrainerExit.COMPLETED, trainers.result(run_dir)
