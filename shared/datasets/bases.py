@@ -26,7 +26,7 @@ def tokenizer_directory(base_model: str, *, data_dir: Path, model_dirs: Sequence
         raise InvalidRequest(
             f"The tokenizer of {base_model} is not on this server, so what it would learn cannot be shown."
             f" Have its operator download it (`hf download {base_model} tokenizer.json tokenizer_config.json"
-            " config.json generation_config.json chat_template.jinja`), or look at a file of your own with"
+            " config.json generation_config.json '*.jinja'`), or look at a file of your own with"
             " `fineflow datasets xray FILE --tokenizer PATH`. A model of a vendor has no public tokenizer.",
             code="tokenizer_unavailable",
             details={"baseModel": base_model},
