@@ -67,8 +67,9 @@ class BaseTokenizer:
     """Use it as a context manager: `with BaseTokenizer(directory) as tokenizer`.
 
     directory: holds tokenizer.json and tokenizer_config.json; chat_template.jinja, other templates in
-    additional_chat_templates, generation_config.json and config.json are read where they are there. Raises InvalidRequest when it cannot be used. Tokens are
-    those of tokenizer.json; the few classes of transformers that build their rules in code are not imitated.
+    additional_chat_templates, generation_config.json and config.json are read where they are there. Raises
+    InvalidRequest when it cannot be used. Tokens are those of tokenizer.json; the few classes of
+    transformers that build their rules in code are not imitated.
     """
 
     def __init__(self, directory: Path, *, row_timeout_seconds: float = ROW_TIMEOUT_SECONDS) -> None:
