@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -24,39 +24,86 @@ class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 _CONTENT = b'"content"'
-_decode = msgspec.json.Decoder(Chat).decode
-# What stands in every line whose parsing hides something: a key that comes twice, a NUL, or an escape that
-# makes a letter of a key or of what is looked for as text. (A chat with content before the role has it too.)
-_HIDDEN = finder(r', ?"role"', r', ?"messages"', r",(?:\t|\r|  )", r"\\u00[02-7]")
+_decoder = msgspec.json.Decoder(Chat)
+# What stands in every text whose parsing hides something: a key that comes twice, a NUL, an escape that makes
+# a letter of a key or of what is looked for, or a second chat on a line. (A chat with content before the role
+# has it too.)
+_HIDDEN = finder(r'[ ,\t\r]"(?:role|messages)"', r"\\u00[02-7]", r'[} \t\r]\{"messages"')
 _ODD = (_HIDDEN, *BEGINNINGS)
+_BREAK = finder(r'\n(?:[^{]|\{[^"]|\{"[^m])')  # a line behind another that does not begin with a chat
 
 
-def plain_chats(text: bytes, lines: Sequence[bytes | None], limits: Limits) -> list[Chat | None]:
-    """For each line its chat, when it is plain and has nothing in it that has to be looked at; else None.
+def in_runs(
+    text: bytes, split: Callable[[], Sequence[bytes | None]], limits: Limits
+) -> list[list[Chat] | bytes | None]:
+    """The lines in their order: plain chats that stand together, with nothing in them that has to be looked
+    at, as one list; any other line as it is.
 
-    text: all lines together, in which is looked first, since most texts have nothing of the kind.
+    text: all lines together, which is looked at first, since most texts have nothing else. split: gives them
+    one by one as they are to be read, None for one over the limit; it is not called when all are plain.
     """
-    chats: list[Chat | None]
+    together, most = _chats(text), _most_messages(limits)
+    are_plain = _are_plain(text, together, most)
+    # Nothing is found in a text that is no UTF-8, be it for one line.
+    odd = [begins for begins in _ODD if begins(text)] if together or _is_utf8(text) else _ODD
+    if are_plain and not odd and b"\r" not in text and len(text) <= limits.line_bytes:
+        return [together]
+    lines, chats = split(), list[Chat | None](together)
+    if len(chats) != len(lines) or None in lines:
+        chats, are_plain = list(map(_chat, lines)), False
+    left_out = {
+        place
+        for begins in odd
+        for place, line in enumerate(lines)
+        # A backslash that is escaped begins no escape.
+        if line and begins(line) and begins(line.replace(rb"\\", b""))
+    }
+    # A line left out may lack a content that another has twice.
+    are_plain &= all([_is_plain(lines[place], chats[place], most) for place in left_out])
+    found: list[list[Chat] | bytes | None] = []
+    run: list[Chat] = []
+    for place, (line, chat) in enumerate(zip(lines, chats, strict=True)):
+        if chat is None or place in left_out or not (are_plain or _is_plain(line, chat, most)):
+            found.append(line)
+            run = []
+        else:
+            if not run:
+                found.append(run)
+            run.append(chat)
+    return found
+
+
+def _chats(text: bytes) -> list[Chat]:
+    """The chats of a text in which each line begins with one, be there others behind it or not; else none."""
+    if not text.startswith(b'{"m') or text.endswith(b"\n") or _BREAK(text):
+        return []
     try:
-        chats = list(map(_decode, lines))  # type: ignore[arg-type] # a line of None ends it
-    except (msgspec.DecodeError, RecursionError, TypeError):
-        chats = list(map(_chat, lines))
-    counts = [len(chat.messages) if chat else 0 for chat in chats]
-    most = _most_messages(limits)
-    has_second_keys = text.count(_CONTENT) != sum(counts)
-    odd = [begins for begins in _ODD if begins(text)]
-    if min(counts) > 0 and max(counts) <= most and not has_second_keys and not odd:
-        return chats
-    for place, (line, count) in enumerate(zip(lines, counts, strict=True)):
-        is_fine = line is not None and 0 < count <= most and not any([begins(line) for begins in odd])
-        if not is_fine or (has_second_keys and line is not None and line.count(_CONTENT) != count):
-            chats[place] = None
-    return chats
+        return _decoder.decode_lines(text)
+    except (msgspec.DecodeError, RecursionError):
+        return []
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _are_plain(text: bytes, chats: Sequence[Chat], most: int) -> bool:
+    """Whether these are the chats of the text, of one to `most` messages, with no content twice in one."""
+    counts = list(map(len, [chat.messages for chat in chats]))
+    return bool(counts) and min(counts) > 0 and max(counts) <= most and text.count(_CONTENT) == sum(counts)
+
+
+def _is_plain(line: bytes | None, chat: Chat | None, most: int) -> bool:
+    return line is not None and chat is not None and _are_plain(line, [chat], most)
 
 
 def _chat(line: bytes | None) -> Chat | None:
     try:
-        return _decode(line or b"")
+        return _decoder.decode(line or b"")
     except (msgspec.DecodeError, RecursionError):
         return None
 

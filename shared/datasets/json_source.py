@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO, Literal
 
 import orjson
 
-from shared.datasets.chats import Chat, plain_chats
+from shared.datasets.chats import in_runs
 from shared.datasets.findings import Finding, FindingsOf
 from shared.datasets.json_rows import Problem, parse
 from shared.datasets.json_values import Values
@@ -46,39 +47,21 @@ class JsonRows:
         return self._of_lines() if self._layout == "lines" else self._of_values()
 
     def _of_lines(self) -> Iterator[SourceRow | ChatRun | Finding]:
-        lines = Lines(self._stream, self._limits.line_bytes)
-        for first, text, block in lines.blocks():
-            if self.in_runs:
-                yield from self._in_runs(first, text, block, is_open=lines.is_open)
-                continue
-            for number, line in enumerate(block, start=first):
-                yield self._of_line(number, line, is_open=lines.is_open)
+        lines, number = Lines(self._stream, self._limits.line_bytes), 1
+        for block in lines.blocks():
+            split = partial(lines.split, block, number)
+            may_run = self.in_runs and not block.is_cut
+            for item in in_runs(block.text, split, self._limits) if may_run else split():
+                if isinstance(item, list):
+                    self.row_count += len(item)
+                    yield ChatRun(number, item)
+                    number += len(item)
+                else:
+                    yield self._of_line(number, item, is_open=lines.is_open)
+                    number += 1
         if lines.first_crlf:
             message = "Lines end in CR LF, as on Windows; read as LF."
             yield self._findings.warning("crlf", message, "Save with LF.", lines.first_crlf)
-
-    def _in_runs(
-        self, first: int, text: bytes, block: list[bytes | None], *, is_open: bool
-    ) -> Iterator[SourceRow | ChatRun | Finding]:
-        run: list[Chat] = []
-        chats = plain_chats(text, block, self._limits)
-        known = [chat for chat in chats if chat is not None]
-        if len(known) == len(chats):
-            self.row_count += len(known)
-            yield ChatRun(first, known)
-            return
-        for number, (line, chat) in enumerate(zip(block, chats, strict=True), start=first):
-            if chat is not None:
-                run.append(chat)
-                continue
-            if run:
-                self.row_count += len(run)
-                yield ChatRun(number - len(run), run)
-                run = []
-            yield self._of_line(number, line, is_open=is_open)
-        if run:
-            self.row_count += len(run)
-            yield ChatRun(first + len(block) - len(run), run)
 
     def _of_line(self, number: int, line: bytes | None, *, is_open: bool) -> SourceRow | Finding:
         if line is None or line.strip():

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, NamedTuple
 
 BLOCK_BYTES = 2**16  # fits into the cache of a processor core, so that looking at it again costs little
+
+
+class Block(NamedTuple):
+    """Whole lines as they stand together, without the last newline; is_cut: the first was over the limit, and
+    only its end is there.
+    """
+
+    text: bytes
+    is_cut: bool
 
 
 class Lines:
@@ -24,38 +33,38 @@ class Lines:
         self.is_open = False
 
     def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
-        for number, _, lines in self.blocks():
-            yield from enumerate(lines, start=number)
+        first = 1
+        for block in self.blocks():
+            lines = self.split(block, first)
+            yield from enumerate(lines, start=first)
+            first += len(lines)
 
-    def blocks(self) -> Iterator[tuple[int, bytes, list[bytes | None]]]:
-        """The number of the first of some lines, their bytes as they stand together, and these lines."""
-        number, rest, is_skipping = 1, b"", False
+    def blocks(self) -> Iterator[Block]:
+        rest, is_skipping = b"", False
         while block := self._stream.read(BLOCK_BYTES):
             cut = block.rfind(b"\n")
             if cut >= 0:
-                text = rest + block[:cut]
-                lines = self._checked(number, text)
-                if is_skipping:
-                    lines[0] = None
-                yield number, text, lines
-                number, rest, is_skipping = number + len(lines), block[cut + 1 :], False
+                yield Block(rest + block[:cut], is_skipping)
+                rest, is_skipping = block[cut + 1 :], False
             elif not is_skipping:
                 rest += block
             if len(rest) > self._line_bytes + 1:  # one more for a CR
                 rest, is_skipping = b"", True
         if rest or is_skipping:
             self.is_open = True
-            yield number, rest, [None if is_skipping or len(rest) > self._line_bytes else rest]
+            yield Block(rest, is_skipping)
 
-    def _checked(self, number: int, text: bytes) -> list[bytes | None]:
-        """The lines of the text, without their CR, and without those that are too long."""
-        found = text.split(b"\n")
-        if not self._keep_cr and b"\r" in text:
+    def split(self, block: Block, first: int) -> list[bytes | None]:
+        """The lines of the block given last, as iterating gives them; first: the number of their first."""
+        found = block.text.split(b"\n")
+        if not self._keep_cr and b"\r" in block.text and not self.is_open:
             for place, line in enumerate(found):
                 if line[-1:] == b"\r":
                     found[place] = line[:-1]
-                    self.first_crlf = self.first_crlf or number + place
+                    self.first_crlf = self.first_crlf or first + place
         lines: list[bytes | None] = [*found]
         if max(map(len, found)) > self._line_bytes:
             lines = [line if len(line) <= self._line_bytes else None for line in found]
+        if block.is_cut:
+            lines[0] = None
         return lines

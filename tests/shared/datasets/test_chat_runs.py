@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.datasets import lines
 from shared.datasets.check import FileReport, check_file
 from shared.datasets.checker import Checker
 from shared.datasets.findings import Finding
@@ -25,6 +26,12 @@ SAID = [
     "DE89 3704 0044 0532 0130 00",
 ]  # fmt: skip
 SEPARATORS = [(",", ":"), (", ", ": "), (" , ", " : "), (",  ", ":"), (",\t", ":")]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of the block in which the format is told are taken one by one; what is tested stands behind it."""
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 2**12)
 
 
 def one_by_one(path: Path, limits: Limits) -> tuple[Counter[tuple[object, ...]], dict[str, object]]:
@@ -109,3 +116,27 @@ def test_a_key_that_comes_twice_hides_in_no_layout(tmp_path: Path) -> None:
             report = check_file(path)
             found = [finding for finding in report.findings if finding.rule == "duplicate_key"]
             assert [finding.line for finding in found] == [2 * FIRST_ROWS + 2], (key, blanks, row)
+
+
+def test_a_content_that_comes_twice_is_not_made_up_for_by_one_spelled_otherwise(tmp_path: Path) -> None:
+    twice = GOOD.replace(b'"content":"Q?"', b'"content":"P?","content":"Q?"')
+    spelled = GOOD.replace(b'"content":"Q?"', rb'"\u0063ontent":"Q?"')
+    path = written(tmp_path / "rows.jsonl", [twice, spelled])
+    found = [finding.line for finding in check_file(path).findings if finding.rule == "duplicate_key"]
+    assert found == [2 * FIRST_ROWS + 1]
+
+
+def test_two_chats_on_one_line_are_not_made_up_for_by_one_over_two(tmp_path: Path) -> None:
+    over_two = GOOD.replace(b'{"role":"user"', b'\n{"role":"user"')
+    for before, two in ((b"", GOOD + GOOD), (b"", GOOD + b" " + GOOD), (b"\n", GOOD + b"\t" + GOOD)):
+        rows = [before + two, over_two] if before else [two, over_two]
+        path = written(tmp_path / "rows.jsonl", [GOOD, *rows, GOOD])
+        assert together(path, Limits()) == one_by_one(path, Limits())
+        assert not check_file(path).is_valid
+
+
+def test_a_row_that_is_no_utf8_hides_nothing_in_others(tmp_path: Path) -> None:
+    secret, bad = GOOD.replace(b"A.", KEY.encode()), GOOD.replace(b"A.", b"\xff")
+    path = written(tmp_path / "rows.jsonl", [secret, bad, secret])
+    found = [(finding.rule, finding.line) for finding in check_file(path).findings]
+    assert {("secret", 201), ("bad_utf8", 202), ("secret", 203)} <= {*found}
