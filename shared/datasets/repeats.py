@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterable, Iterator
 
 _SLOTS_A_KEY = 16
 _MOST_SLOTS = 2**26
@@ -34,20 +32,17 @@ class Repeats:
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """For each key that was there before, the number of the first one and its own, from 0."""
-        suspects = self._suspects()
-        if not suspects:
-            return
+        numbered: Iterable[tuple[int, int]] = enumerate(self.keys)
+        if len(self.keys) > _AT_ONCE:
+            suspects = self._suspects()
+            numbered = ((number, key) for number, key in numbered if key in suspects)
         first: dict[int, int] = {}
-        for number, key in zip(count(), self.keys, strict=False):
-            if key in suspects and first.setdefault(key, number) != number:
+        for number, key in numbered:
+            if first.setdefault(key, number) != number:
                 yield first[key], number
 
     def _suspects(self) -> set[int]:
         """All keys that are repeated, and a few that share a slot with another one."""
-        if len(self.keys) <= _AT_ONCE:
-            if self.distinct_count == len(self.keys):
-                return set()
-            return {key for key, times in Counter(self.keys).items() if times > 1}
         mask = min(1 << (len(self.keys) * _SLOTS_A_KEY).bit_length(), _MOST_SLOTS) - 1
         taken, suspects = bytearray(mask + 1), set()
         for key in self.keys:
