@@ -119,7 +119,7 @@ class Checker:
                 text = turn.content
                 roles += turn.role
                 size += len(text) if text.isascii() else len(text.encode())
-                if not text or text.isspace():
+                if not text.strip():
                     odd.append(place)
             sizes.append(-(-size // BYTES_A_TOKEN))
             is_short = len(text) <= SHORT_CHARS and says_nothing(text)

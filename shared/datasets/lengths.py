@@ -39,15 +39,15 @@ class Lengths:
         """Rows far longer or shorter than the others: their number from 0, their tokens, the median."""
         if len(self.tokens) < _MIN_ROWS:
             return
-        sizes, off = Counter[float](), Counter[float]()
-        for tokens, rows in Counter(self.tokens).items():
+        counts, sizes, off = Counter(self.tokens), Counter[float](), Counter[float]()
+        for tokens, rows in counts.items():
             sizes[math.log(max(tokens, 1))] += rows
         middle = _median(sizes)
         for size, rows in sizes.items():
             off[abs(size - middle)] += rows
         far = max(_DEVIATIONS * _MAD_TO_SIGMA * _median(off), math.log(_TIMES))
         shortest, longest = math.exp(middle - far), math.exp(middle + far)
-        if shortest <= min(self.tokens) and max(self.tokens) <= longest:
+        if shortest <= min(counts) and max(counts) <= longest:
             return
         for number, tokens in enumerate(self.tokens):
             if tokens < shortest or tokens > longest:
