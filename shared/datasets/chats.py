@@ -116,8 +116,9 @@ def _most_messages(limits: Limits) -> int:
 def key_of(example: Example) -> tuple[int, int, int]:
     """64-bit hashes of the whole row without its columns of metadata, of its prompt, and of its question.
 
-    Rows that say the same have the same ones, in this process. A row that has a judgement in it (a worse
-    answer, a label) shares its prompt with no other: there it may well come again.
+    Rows that say the same have the same ones, in this process. Rows with the same first have the same second,
+    and those the same third, when an answer ends them. A row that has a judgement in it (a worse answer, a
+    label) shares its prompt with no other: there it may well come again.
     """
     messages, is_judged = example.messages, example.rejected is not None or example.label is not None
     turns = tuple(Turn(message.role, message.content) for message in messages)

@@ -68,7 +68,7 @@ class Stats:
 class Checker:
     """Takes rows one after another: `add` what is wrong with each, `finish` what is wrong with all, `stats`.
 
-    Memory: 32 bytes a row, whatever it says.
+    Memory: 32 bytes a row, whatever it says, and 4 more where questions are repeated.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Checker:
         self._place = place
         self._must_fit = must_fit
         self._lines = array("I")
-        self._rows, self._prompts, self._questions = Repeats(), Repeats(), Repeats()
+        self._repeats = Repeats()
         self._lengths = Lengths()
         self._rules = RowRules(format, self._findings, must_fit=must_fit)
         self._is_exact = True
@@ -141,10 +141,10 @@ class Checker:
             self._answers.take(turns[-1].content[:_LANGUAGE_CHARS])
         self._lines.extend(range(line, line + len(rows)))
         self._lengths.tokens.extend(sizes)
-        self._rows.keys.extend(map(hash, rows))
-        self._prompts.keys.extend([hash(turns[:-1]) for turns in rows])
+        self._repeats.rows.extend(map(hash, rows))
+        self._repeats.prompts.extend([hash(turns[:-1]) for turns in rows])
         # As key_of has them: the first message of the user is behind that of the system.
-        self._questions.keys.extend([hash(turns[turns[0].role == "system"].content) for turns in rows])
+        self._repeats.questions.extend([hash(turns[turns[0].role == "system"].content) for turns in rows])
 
     def finish(self, byte_size: int | None = None) -> Iterator[Finding]:
         """What is wrong with all of them together; byte_size: of their file, when there is one."""
@@ -159,7 +159,7 @@ class Checker:
             mean_tokens=self._lengths.mean,
             is_exact=self._is_exact,
             mean_quality=self._qualities / self._quality_rows if self._quality_rows else None,
-            question_count=self._questions.distinct_count,
+            question_count=self._repeats.question_count,
             histogram=self._lengths.histogram(),
             languages=self._language_shares(),
         )
@@ -174,9 +174,9 @@ class Checker:
         self._lines.append(example.line)
         self._lengths.tokens.append(tokens)
         row, prompt, question = key_of(example)
-        self._rows.keys.append(row)
-        self._prompts.keys.append(prompt)
-        self._questions.keys.append(question)
+        self._repeats.rows.append(row)
+        self._repeats.prompts.append(prompt)
+        self._repeats.questions.append(question)
         if quality is not None:
             self._qualities += quality
             self._quality_rows += 1
@@ -194,12 +194,12 @@ class Checker:
             yield self._findings.error("over_100_mb", message, hint)
 
     def _repeated(self) -> Iterator[Finding]:
-        for first, number in self._rows.pairs():
+        for first, number in self._repeats.of_rows():
             message = f"The same as {self._place} {self._lines[first]}."
             hint = "Take it out; a repeated row weighs double in training."
             yield self._findings.warning("duplicate_row", message, hint, self._lines[number])
-        for first, number in self._prompts.pairs():
-            if self._rows.keys[first] != self._rows.keys[number]:
+        for first, number in self._repeats.of_prompts():
+            if self._repeats.rows[first] != self._repeats.rows[number]:
                 message = f"Asks what {self._place} {self._lines[first]} asks, with another answer."
                 hint = "Make the questions tell the answers apart, or take one out."
                 yield self._findings.warning("duplicate_question", message, hint, self._lines[number])
