@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -81,6 +82,20 @@ class Storage:
                 ) from error
             raise _unavailable(error) from error
         except httpx.HTTPError as error:
+            raise _unavailable(error) from error
+
+    async def remove(self, bucket: str, paths: Sequence[str]) -> None:
+        """The files are gone, also those that were not there. A broken attempt is repeated.
+
+        paths: 1,000 at most. Raises ServiceUnavailable, when some may be gone.
+        """
+        try:
+            async for attempt in stamina.retry_context(
+                on=_is_worth_repeating, attempts=3, timeout=None, wait_initial=0.2, wait_max=2
+            ):
+                with attempt:
+                    await self._client.from_(bucket).remove(list(paths))
+        except (httpx.HTTPError, StorageApiError) as error:
             raise _unavailable(error) from error
 
     async def signed_url(self, bucket: str, path: str, *, expires_in_seconds: int) -> str:

@@ -1,4 +1,4 @@
-"""poll-training: looks at every job that is due, and asks again for work that nobody holds.
+"""poll-training: looks at every job that is due, asks again for work that nobody holds, and tidies up.
 
 The schedule calls it with nothing; a user may name a job of theirs to have it looked at now.
 """
@@ -10,9 +10,13 @@ from uuid import UUID
 from functions.auth import CallerKind
 from functions.context import Context
 from functions.messages import Request, Response
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, ServiceUnavailable
 from shared.jobs.model import Job
 from shared.jobs.reconcile import Reconciler
+from shared.log import logger
+from shared.models.sweeping import sweep
+
+_log = logger("poll-training")
 
 
 class PollTraining(Request):
@@ -38,7 +42,16 @@ async def handle(request: PollTraining, context: Context) -> Polled:
     await context.service_db.call("call_for_unfinished_work")
     await context.service_db.call("call_for_unfinished_imports")
     tick = await Reconciler(context.services.jobs).tick()
+    await _tidy_up(context)
     return _answer(tick.looked_at, tick.moved)
+
+
+async def _tidy_up(context: Context) -> None:
+    try:
+        if pieces := await sweep(context.service_db, context.storage):
+            _log.info("models swept", pieces=pieces)
+    except ServiceUnavailable as error:  # jobs were looked at, and what is left is found by the next sweep
+        _log.warning("models not swept", code=error.code)
 
 
 async def _check_now(request: PollTraining, context: Context) -> Job:
