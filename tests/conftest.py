@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +18,29 @@ from devstack.up import Stack
 from tests.supabase_py import supabase_client
 
 NewUser = Callable[[], Awaitable[tuple[AsyncClient, str, str]]]
+Figure = Callable[[str], None]
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Shows a line when all tests have run, whether they passed or not and whichever process ran this one."""
+    return partial(record_property, "figure")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    told = {
+        report.nodeid: lines
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        if (lines := [str(line) for name, line in report.user_properties if name == "figure"])
+    }
+    if told:
+        terminalreporter.section("figures")
+    for test in sorted(told):
+        terminalreporter.write_line(f"{test}:")
+        for line in told[test]:
+            terminalreporter.write_line(f"  {line}")
 
 
 @pytest.fixture(scope="session")

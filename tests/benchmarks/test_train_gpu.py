@@ -8,13 +8,14 @@ import pytest
 
 from benchmarks import train_gpu
 from benchmarks.training.runs import device_name
+from tests.conftest import Figure
 
 
-def test_the_small_form_measures_all_that_need_no_gpu() -> None:
+def test_the_small_form_measures_all_that_need_no_gpu(figure: Figure) -> None:
     if device_name():
         pytest.skip("there is a GPU: python -m benchmarks.train_gpu runs its large form")
     result = train_gpu.compare(train_gpu.SMALL, None)
-    print(result)
+    figure(result)
     assert set(result["tokens_per_second"]) == {"ours", "plain", "packed"}
     assert all(rate > 0 for rate in result["tokens_per_second"].values())
     losses = result["loss"]

@@ -18,6 +18,7 @@ from shared.training.estimate import Estimate, at_vendor, on_gpu, on_this_machin
 from shared.training.files import TrainingFile
 from shared.training.sizing.gpu_run import NOTHING_MORE, Known
 from shared.training.spec import RunSpec
+from tests.conftest import Figure
 from tests.functions.server import functions_over
 from tests.functions.world import World, make_dataset, make_world, undisturbed
 from tests.shared.providers.scripted import ScriptedProvider
@@ -133,11 +134,13 @@ def code(answer: httpx.Response) -> str:
     return str(answer.json().get("error", {}).get("code", answer.json().get("status")))
 
 
-async def test_fifty_starts_at_once_against_a_budget_for_three_start_three(world: World) -> None:
+async def test_fifty_starts_at_once_against_a_budget_for_three_start_three(
+    world: World, figure: Figure
+) -> None:
     set_budget(world, 3, "block")
     answers = await asyncio.gather(*(start(world, dataset) for dataset in datasets(world, 50)))
     counts = Counter((answer.status_code, code(answer)) for answer in answers)
-    print(f"50 starts at once, 1 USD each, budget 3 USD: {dict(counts)}")
+    figure(f"50 starts at once, 1 USD each, budget 3 USD: {dict(counts)}")
     assert counts == {(202, "queued"): 3, (409, "budget_exceeded"): 47}
     jobs = "select count(*), sum(reserved_usd) from training_jobs where project_id = %s"
     assert world.rows(jobs, world.project) == [(3, 3)]
@@ -148,14 +151,14 @@ async def test_fifty_starts_at_once_against_a_budget_for_three_start_three(world
     assert world.rows(held, world.project) == [(3,)]
 
 
-async def test_fifty_equal_calls_at_once_make_one_job_and_one_run(world: World) -> None:
+async def test_fifty_equal_calls_at_once_make_one_job_and_one_run(world: World, figure: Figure) -> None:
     set_budget(world, 1, "block")
     runs_before = PROVIDERS["priced"].created
     answers = await asyncio.gather(*(start(world, idempotencyKey="the same") for _ in range(50)))
     counts = Counter((answer.status_code, answer.json()["created"]) for answer in answers)
     runs = PROVIDERS["priced"].created - runs_before
     jobs = {answer.json()["jobId"] for answer in answers}
-    print(f"50 equal starts at once: {dict(counts)}, jobs {len(jobs)}, runs {runs}")
+    figure(f"50 equal starts at once: {dict(counts)}, jobs {len(jobs)}, runs {runs}")
     assert counts == {(202, True): 1, (202, False): 49}
     assert world.rows("select count(*) from training_jobs where project_id = %s", world.project) == [(1,)]
     assert runs == 1

@@ -19,6 +19,7 @@ from shared.generation.source import Generator
 from shared.generation.work import work_on_dataset
 from shared.llm.openai_compatible import OpenAICompatible
 from shared.llm.pace import Paced
+from tests.conftest import Figure
 from tests.fakes.openai_compatible import FakeChatService
 from tests.functions.documents import upload
 from tests.functions.generation import end_leases, new_dataset
@@ -83,7 +84,7 @@ def said_in(pair: dict[str, Any]) -> str:
     return json.dumps([pair[column] for column in kept], ensure_ascii=False)
 
 
-async def test_a_model_that_obeys_gets_nothing_into_stored_pairs(world: World) -> None:
+async def test_a_model_that_obeys_gets_nothing_into_stored_pairs(world: World, figure: Figure) -> None:
     behaviours = cases()
     content = document([f"This is case {number} of the collection." for number in range(len(behaviours))])
     with FakeChatService(reply=obey(list(behaviours.values()))) as service:
@@ -96,7 +97,7 @@ async def test_a_model_that_obeys_gets_nothing_into_stored_pairs(world: World) -
         or any(act.strip() in said_in(pair) for act in ACTS)
     }  # fmt: skip
     reached = {body["messages"][1]["content"] for body in service.bodies}
-    print(f"attack suite, obeyed: {len(behaviours)} attacks, {len(behaviours) - len(through)} blocked")
+    figure(f"attack suite, obeyed: {len(behaviours)} attacks, {len(behaviours) - len(through)} blocked")
     assert len(reached) >= len(behaviours), "every case reaches the model"
     assert through == set()
     for pair in pairs:
@@ -106,7 +107,7 @@ async def test_a_model_that_obeys_gets_nothing_into_stored_pairs(world: World) -
     assert len(honest) >= 5, "what is harmless in an answer is kept"
 
 
-async def test_injected_documents_reach_neither_the_model_nor_the_pairs(world: World) -> None:
+async def test_injected_documents_reach_neither_the_model_nor_the_pairs(world: World, figure: Figure) -> None:
     injected = [*KNOWN, *UNSEEN]
     sections = [f"{text}\nThe code is ZQ-{1000 + place}." for place, text in enumerate(injected)]
     with FakeChatService(reply=obey([])) as service:
@@ -114,7 +115,7 @@ async def test_injected_documents_reach_neither_the_model_nor_the_pairs(world: W
     seen = {found for body in service.bodies for found in PAYLOAD.findall(body["messages"][1]["content"])}
     stored = {found for pair in pairs for found in PAYLOAD.findall(said_in(pair))}
     unseen = {f"ZQ-{1000 + place}" for place in range(len(KNOWN), len(injected))}
-    print(
+    figure(
         f"attack suite, injected: {len(injected)} attacks, {len(seen)} reached the model"
         f" ({len(seen & unseen)} of the {len(UNSEEN)} held-out ones), {len(stored)} have their code in a pair"
     )

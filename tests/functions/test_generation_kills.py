@@ -13,6 +13,7 @@ from devstack.up import Stack
 from shared.db import Database
 from shared.llm.base import Completion, JsonSchema, Turn
 from shared.llm.http_model import HttpModel
+from tests.conftest import Figure
 from tests.fakes.anthropic import FakeAnthropic
 from tests.fakes.http import Fault
 from tests.functions.documents import HANDBOOK, upload
@@ -97,7 +98,7 @@ def doom(monkeypatch: pytest.MonkeyPatch) -> Doom:
 
 
 async def test_killed_at_every_point_it_ends_with_the_same_pairs_and_the_same_bill(
-    world: World, doom: Doom
+    world: World, doom: Doom, figure: Figure
 ) -> None:
     with FakeAnthropic(reply=truthful) as vendor:
         async with service(world) as db:
@@ -131,7 +132,7 @@ async def test_killed_at_every_point_it_ends_with_the_same_pairs_and_the_same_bi
                 assert vendor.calls["generate"] == CHUNKS + is_lost, point
                 calls += vendor.calls["generate"]
                 calls_again += is_lost
-    print(
+    figure(
         f"\n{2 * len(effects)} deaths around {len(effects)} effects on {CHUNKS} chunks, each time the pairs"
         f" and the bill of an undisturbed run; {calls} calls, {calls_again} of them for an answer that had"
         " just arrived and was not kept yet"
@@ -154,7 +155,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_a_process_that_is_killed_at_every_chunk_loses_nothing(world: World) -> None:
+async def test_a_process_that_is_killed_at_every_chunk_loses_nothing(world: World, figure: Figure) -> None:
     forget_answers(world)
     with FakeAnthropic(reply=truthful) as vendor:
         async with service(world) as db:
@@ -187,4 +188,4 @@ async def test_a_process_that_is_killed_at_every_chunk_loses_nothing(world: Worl
     assert spent(world, dataset["id"]) == bill
     answered = vendor.calls["generate"] - CHUNKS
     assert answered == CHUNKS
-    print(f"\n{CHUNKS} processes killed: {CHUNKS} calls were hanging then, {answered} answered and paid once")
+    figure(f"{CHUNKS} processes killed: {CHUNKS} calls were hanging then, {answered} answered and paid once")

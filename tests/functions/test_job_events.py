@@ -17,6 +17,7 @@ import pytest
 from devstack.node_tools import node_binary
 from devstack.up import Stack
 from functions.job_events.handler import MOST_STREAMS, Seen, stream
+from tests.conftest import Figure
 from tests.functions.jobs import TO_TRAINING, move, new_job, row_of
 from tests.functions.world import World, make_world, undisturbed
 
@@ -88,7 +89,7 @@ async def ask(world: World, job: str, **more: str) -> httpx.Response:
     return await world.http.get("/functions/v1/job-events", params=params, headers=headers)
 
 
-async def test_a_life_passes_the_front_door_as_it_happens(world: World) -> None:
+async def test_a_life_passes_the_front_door_as_it_happens(world: World, figure: Figure) -> None:
     job = new_job(world)
     begun = time.monotonic()
     async with following(world, job) as reader:
@@ -103,7 +104,7 @@ async def test_a_life_passes_the_front_door_as_it_happens(world: World) -> None:
         progress = await reader.next()
         await asyncio.to_thread(move, world, job, "completed")
         (completed,) = await reader.rest()
-    print(f"\nfirst byte through the front door: {first_byte:.3f} s; an event after its write: {took:.3f} s")
+    figure(f"first byte through the front door: {first_byte:.3f} s; an event after its write: {took:.3f} s")
     assert first_byte < 1
     assert took < 2
     assert [event.type.removeprefix("finetune_job_") for event in (started, progress, completed)] == [
@@ -135,7 +136,7 @@ async def test_a_reader_who_comes_back_misses_nothing_and_hears_nothing_twice(wo
     assert len({event.id for event in heard}) == 4
 
 
-def test_every_place_to_break_off_resumes_right() -> None:
+def test_every_place_to_break_off_resumes_right(figure: Figure) -> None:
     """All lives of up to seven rows, cut after each event: told in full, once, and in order."""
     row = {
         "id": "j", "project_id": "p", "dataset_id": "d", "progress_percent": 0, "current_step": "",
@@ -162,7 +163,7 @@ def test_every_place_to_break_off_resumes_right() -> None:
                     heard += [event for later in rows[first:] for event in second.news(later)]
                     cuts += 1
                     assert heard == whole, (life, first, kept)
-    print(f"\n{cuts} places to break off")
+    figure(f"{cuts} places to break off")
 
 
 def _told(rows: list[dict[str, Any]]) -> list[str]:
@@ -214,7 +215,7 @@ async def test_who_is_no_member_any_more_hears_no_more(world: World) -> None:
     world.rows("insert into project_members values (%s, %s, 'viewer')", world.project, gone[0][0])
 
 
-async def test_few_streams_at_once_and_a_closed_one_is_free_again(world: World) -> None:
+async def test_few_streams_at_once_and_a_closed_one_is_free_again(world: World, figure: Figure) -> None:
     job = new_job(world)
     readers = [following(world, job) for _ in range(MOST_STREAMS)]
     for reader in readers:
@@ -230,7 +231,7 @@ async def test_few_streams_at_once_and_a_closed_one_is_free_again(world: World) 
                 break
         assert time.monotonic() - begun < 5
         await asyncio.sleep(0.05)
-    print(f"\nfree again after {time.monotonic() - begun:.3f} s")
+    figure(f"free again after {time.monotonic() - begun:.3f} s")
     for reader in readers:
         await reader.__aexit__(None, None, None)
     move(world, job, "cancelled")

@@ -17,6 +17,7 @@ import pytest
 from devstack.up import Stack
 from shared.datasets.duplicates import Texts
 from shared.datasets.sketches import sketches
+from tests.conftest import Figure
 from tests.functions.documents import upload
 from tests.functions.world import World, make_world
 from tests.shared.datasets.planted import edited, sentence
@@ -90,9 +91,7 @@ def marks(world: World, document: UUID) -> list[tuple[Any, ...]]:
     )
 
 
-def test_near_duplicates_are_found_and_nothing_else(
-    world: World, project: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_near_duplicates_are_found_and_nothing_else(world: World, project: str, figure: Figure) -> None:
     rng = random.Random(1)
     originals = [sentence(rng, rng.randint(60, 200)) for _ in range(400)]
     texts = [" ".join(words) for words in originals]
@@ -106,8 +105,7 @@ def test_near_duplicates_are_found_and_nothing_else(
         for ordinal, (is_duplicate, document, of, _) in enumerate(marks(world, second))
         if is_duplicate and (document, of) == (first, ordinal)
     }
-    with capsys.disabled():
-        print(f"\nnear-duplicate chunks: recall {len(found & wanted) / len(wanted):.4f} of {len(wanted)}")
+    figure(f"near-duplicate chunks: recall {len(found & wanted) / len(wanted):.4f} of {len(wanted)}")
     assert 100 < len(wanted) < 400
     assert found <= wanted
     assert len(found & wanted) >= 0.95 * len(wanted)

@@ -22,6 +22,7 @@ from shared.keys.crypto import KeySealer
 from shared.keys.store import KeyStore
 from shared.providers.base import ProviderReport
 from shared.webhooks.sign import new_secret
+from tests.conftest import Figure
 from tests.functions.jobs import TO_TRAINING, move, new_job
 from tests.functions.world import World, make_world, own_functions, sign_up, undisturbed
 from tests.shared.providers.scripted import ScriptedProvider
@@ -213,7 +214,7 @@ def forgeries(world: World, sent: Sent, rng: random.Random) -> list[Sent]:
 
 
 async def test_what_is_forged_is_refused_and_nothing_else_is_said(
-    world: World, openai: ScriptedProvider
+    world: World, openai: ScriptedProvider, figure: Figure
 ) -> None:
     _, run = running(world, openai, ProviderReport("completed"))
     genuine = message(world, run)
@@ -223,10 +224,12 @@ async def test_what_is_forged_is_refused_and_nothing_else_is_said(
         answer = await send(world, sent)
         assert (answer.status_code, answer.json()) == (401, REFUSED), sent
     assert everything(world) == before
-    print(f"\n{len(forged)} forgeries refused")
+    figure(f"{len(forged)} forgeries refused")
 
 
-async def test_one_to_five_times_shuffled_and_forged(world: World, openai: ScriptedProvider) -> None:
+async def test_one_to_five_times_shuffled_and_forged(
+    world: World, openai: ScriptedProvider, figure: Figure
+) -> None:
     rng = random.Random(20261121)
     jobs, sent = {}, []
     for _ in range(10):
@@ -245,7 +248,7 @@ async def test_one_to_five_times_shuffled_and_forged(world: World, openai: Scrip
     wrong = {job: (status_of(world, job), end) for job, end in jobs.items() if status_of(world, job) != end}
     inbox = world.rows("select count(*) from private.webhook_inbox where user_id = %s", world.user)[0][0]
     genuine = sum(expected == 200 for expected, _ in sent)
-    print(
+    figure(
         f"\n{genuine} genuine deliveries of {len(jobs)} messages about as many jobs,"
         f" {len(sent) - genuine} forged: {answers[401, 401]} refused,"
         f" {answers[200, 200]} received, {len(wrong)} wrong states"

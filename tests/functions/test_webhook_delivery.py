@@ -24,6 +24,7 @@ from shared.keys.crypto import KeySealer
 from shared.webhooks.deliver import AT_ONCE_PER_ENDPOINT, RETRY_SECONDS, deliver_due
 from shared.webhooks.model import event_data
 from shared.webhooks.store import WebhookStore
+from tests.conftest import Figure
 from tests.functions.jobs import TO_TRAINING, move, new_job, row_of
 from tests.functions.world import World, make_world, undisturbed
 from tests.shared.webhooks.receiver import receiver, status
@@ -105,7 +106,9 @@ async def deliver(store: WebhookStore) -> int:
     return await deliver_due(store, allow_private_addresses=True)
 
 
-async def test_a_life_is_told_within_a_second_or_two(world: World, store: WebhookStore) -> None:
+async def test_a_life_is_told_within_a_second_or_two(
+    world: World, store: WebhookStore, figure: Figure
+) -> None:
     """By the stack itself: trigger, call, delivery."""
     async with receiver() as there:
         _, secret = await endpoint(store, world, there.url, events=ALL)
@@ -119,7 +122,7 @@ async def test_a_life_is_told_within_a_second_or_two(world: World, store: Webhoo
         await asyncio.to_thread(move, world, job, cost_usd=0.0203, progress_percent=100)
         await asyncio.to_thread(move, world, job, "completed")
         await there.wait_for("finetune_job_completed")
-    print(f"\nfrom the first write to the receiver: {started.at - begun:.3f} s")
+    figure(f"from the first write to the receiver: {started.at - begun:.3f} s")
     assert started.at - begun < 2
     signer = Webhook(secret.get_secret_value())
     told = [signer.verify(message.raw, message.headers) for message in there.messages]
@@ -325,7 +328,7 @@ async def test_days_without_success_disable(world: World, store: WebhookStore) -
         }
 
 
-async def test_a_slow_endpoint_delays_nobody(world: World, store: WebhookStore) -> None:
+async def test_a_slow_endpoint_delays_nobody(world: World, store: WebhookStore, figure: Figure) -> None:
     with by_hand(world):
         async with receiver(delay_seconds=3) as slow, receiver() as quick:
             bad, _ = await endpoint(store, world, slow.url)
@@ -347,7 +350,7 @@ async def test_a_slow_endpoint_delays_nobody(world: World, store: WebhookStore) 
                 assert time.monotonic() - begun < 10
             late = time.monotonic() - begun - took
             await delivering
-    print(f"\n40 deliveries beside a hanging endpoint: {took:.2f} s; one more: {late:.2f} s")
+    figure(f"40 deliveries beside a hanging endpoint: {took:.2f} s; one more: {late:.2f} s")
     assert took < 2.9
     assert late < 2.5
 

@@ -1,4 +1,4 @@
-"""Whatever happens to a run at whatever step, it ends as if nothing had (`pytest -s` prints what did)."""
+"""Whatever happens to a run at whatever step, it ends as if nothing had; what did is printed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from modal.exception import InputCancellation
 
 from modal_app import loop, remote, run
 from shared.training.spec import RunResult, RunState, Ticket, TrainerExit
+from tests.conftest import Figure
 from tests.modal_app import trainers
 from tests.modal_app.endpoint import Endpoint, Mood
 from tests.modal_app.test_remote import work_for
@@ -134,7 +135,7 @@ def resumed_from(run_dir: Path) -> int:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_disturbed_run_ends_as_the_undisturbed_one(
-    start_counted: Start, new_run: NewRun, callback: Endpoint, undisturbed: Path, seed: int
+    start_counted: Start, new_run: NewRun, callback: Endpoint, undisturbed: Path, seed: int, figure: Figure
 ) -> None:
     random = Random(seed)
     run_dir, story = new(new_run, callback_url=callback.url), Story()
@@ -161,7 +162,7 @@ def test_a_disturbed_run_ends_as_the_undisturbed_one(
     assert start_counted(run_dir).wait() == TrainerExit.COMPLETED
     assert_equal(run_dir, undisturbed)
     assert_told_once(run_dir, callback)
-    print(f"\nseed {seed}: {story.told(callback)}")
+    figure(f"seed {seed}: {story.told(callback)}")
 
 
 def test_a_cancelled_run_stays_cancelled_and_could_go_on(

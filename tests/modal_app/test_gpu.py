@@ -17,6 +17,7 @@ from modal_app import run
 from shared.training.shapes import shape_of_config
 from shared.training.sizing.memory import gpu_memory
 from shared.training.spec import RunState, TrainerExit
+from tests.conftest import Figure
 from tests.modal_app import measures, trainers
 from tests.modal_app.trainers import Trainer
 
@@ -69,14 +70,14 @@ def in_rows_and_apart() -> tuple[float, float]:
     return nats(packer(rows)), apart
 
 
-def test_flash_attention_keeps_rows_apart(libraries: ForkServerContext) -> None:
+def test_flash_attention_keeps_rows_apart(libraries: ForkServerContext, figure: Figure) -> None:
     together, apart = measures.elsewhere(libraries, in_rows_and_apart)
-    print(f"loss {apart:.4f} apart, {together:.4f} on one line")
+    figure(f"loss {apart:.4f} apart, {together:.4f} on one line")
     assert together == pytest.approx(apart, rel=2e-3)  # bfloat16
 
 
 def test_qlora_learns_on_cuda(
-    start: Start, new_run: NewRun, libraries: ForkServerContext, data_dir: Path
+    start: Start, new_run: NewRun, libraries: ForkServerContext, data_dir: Path, figure: Figure
 ) -> None:
     full = start(new_run(PAIRS, method="full", epochs=40))
     assert full.wait(300) == TrainerExit.COMPLETED
@@ -88,7 +89,7 @@ def test_qlora_learns_on_cuda(
     before, after = (
         measures.loss(libraries, path, rows) for path in (Path(base), tuned.run_dir / "artifact")
     )
-    print(f"loss {before:.2f} before, {after:.2f} after")
+    figure(f"loss {before:.2f} before, {after:.2f} after")
     assert after < before / 4
 
 
@@ -128,7 +129,7 @@ def test_memory_that_ends_halves_the_rows_at_once(
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_memory_is_estimated_within_15_percent(
-    start: Start, new_run: NewRun, tmp_path: Path, method: str
+    start: Start, new_run: NewRun, tmp_path: Path, method: str, figure: Figure
 ) -> None:
     base = tmp_path / "base"
     write_base(base, SHAPE, dtype="bfloat16")
@@ -146,5 +147,5 @@ def test_memory_is_estimated_within_15_percent(
     shape = shape_of_config(json.loads((base / "config.json").read_text()))
     known: Any = {"lora_r": 16, "dropout": False, "tokens": tokens, "width": tokens / 8}
     estimate = gpu_memory(shape, method, **known).reserved  # type: ignore[arg-type]  # one of the three
-    print(f"{method}: {seen / 1e9:.2f} GB measured, {estimate / 1e9:.2f} GB estimated")
+    figure(f"{method}: {seen / 1e9:.2f} GB measured, {estimate / 1e9:.2f} GB estimated")
     assert estimate == pytest.approx(seen, rel=0.15)

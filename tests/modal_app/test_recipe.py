@@ -11,6 +11,7 @@ from modal_app.session.directory import RunDirectory
 from shared.training.config import Method
 from shared.training.recipe import Recipe, read_recipe
 from shared.training.spec import RunSpec, TrainerExit
+from tests.conftest import Figure
 from tests.modal_app import trainers
 from tests.modal_app.trainers import Trainer
 
@@ -31,7 +32,7 @@ def from_recipe(new_run: Callable[..., Path], recipe: Recipe, rows: list[trainer
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_two_runs_from_one_recipe_have_equal_weights(
-    start: Callable[[Path], Trainer], new_run: Callable[..., Path], method: Method
+    start: Callable[[Path], Trainer], new_run: Callable[..., Path], method: Method, figure: Figure
 ) -> None:
     rows = trainers.supervised_rows(PAIRS)
     first = new_run(rows, method=method, validation=VALIDATION, epochs=4, batch_size=4, seed=7)
@@ -47,7 +48,7 @@ def test_two_runs_from_one_recipe_have_equal_weights(
     assert [trainer.wait() for trainer in running] == [TrainerExit.COMPLETED] * 2
 
     weights = {trainers.weights(run_dir) for run_dir in (first, again, elsewhere)}
-    print(f"{method}: sha256 of the weights of three runs: {sorted(weight[:16] for weight in weights)}")
+    figure(f"{method}: sha256 of the weights of three runs: {sorted(weight[:16] for weight in weights)}")
     assert len(weights) == 1
     assert Recipe.model_validate(trainers.result(again).recipe) == recipe
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from devstack.up import Stack
+from tests.conftest import Figure
 from tests.fakes.gemini import FakeGemini
 from tests.fakes.google_errors import error_body
 from tests.fakes.http import Fault
@@ -220,7 +221,7 @@ async def test_keys_appear_nowhere(
     searched: Searched,
     openai: FakeOpenAI,
     job_keys: tuple[str, str],
-    capfd: pytest.CaptureFixture[str],
+    figure: Figure,
 ) -> None:
     marker = f"marker {uuid4()}"
     with undisturbed(world):
@@ -235,6 +236,5 @@ async def test_keys_appear_nowhere(
     assert searched.mentions(world, "The foghorn is tested") >= {"files", "rows"}
     assert searched.mentions(world, "RuntimeError") == {"logs"}
     hits = searched.hits(world)
-    with capfd.disabled():
-        print(f"\n{searched}: {len(hits)} hits")
+    figure(f"{searched}: {len(hits)} hits")
     assert not hits, "\n".join(hits)

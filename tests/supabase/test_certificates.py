@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.conftest import Figure
 from tests.supabase.reviewers import Connection, Reviewers, refused
 
 LIMIT, CONFIDENCE = 0.03, 0.95
@@ -76,7 +77,7 @@ def test_looks_are_planned_so_that_each_errs_a_quarter(desk: Reviewers, all_pair
     assert first == all_pairs or chance_of_at_most(0, first - 1, too_many, all_pairs) > error
 
 
-def test_five_percent_bad_are_refused_and_one_percent_granted(desk: Reviewers) -> None:
+def test_five_percent_bad_are_refused_and_one_percent_granted(desk: Reviewers, figure: Figure) -> None:
     """Reviewers who make no mistake judge 1,000 pairs, each in another order: the rates of many."""
     looks = desk.one("select private.planned_looks(%s, %s, %s)", ALL, LIMIT, CONFIDENCE)
     rates, reviewed = {}, {}
@@ -85,7 +86,7 @@ def test_five_percent_bad_are_refused_and_one_percent_granted(desk: Reviewers) -
         outcomes = [judged(looks, drawn(rng, ALL, round(ALL * percent / 100))) for _ in range(REVIEWS)]
         rates[percent] = sum(is_granted for is_granted, _ in outcomes) / len(outcomes)
         reviewed[percent] = sum(count for _, count in outcomes) / len(outcomes)
-        print(f"{percent} % bad: granted {rates[percent]:.1%}, {reviewed[percent]:.0f} pairs reviewed")
+        figure(f"{percent} % bad: granted {rates[percent]:.1%}, {reviewed[percent]:.0f} pairs reviewed")
     assert rates[0.0] == 1.0
     assert rates[1.0] >= 0.99
     assert rates[3.1] <= 1 - CONFIDENCE

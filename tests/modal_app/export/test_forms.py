@@ -19,6 +19,7 @@ from modal_app.export.card import model_card
 from modal_app.export.finished import FinishedModel
 from shared.training.config import Method
 from shared.training.spec import RunResult, TrainerExit
+from tests.conftest import Figure
 from tests.modal_app import measures, trainers
 from tests.modal_app.export.conftest import TAUGHT
 from tests.modal_app.measures import elsewhere
@@ -67,14 +68,14 @@ def merged(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 def test_the_merged_model_answers_in_bfloat16(
-    merged: tuple[Path, list[dict[str, Any]]], libraries: ForkServerContext, data_dir: Path
+    merged: tuple[Path, list[dict[str, Any]]], libraries: ForkServerContext, data_dir: Path, figure: Figure
 ) -> None:
     output, told = merged
     within = data_dir / "merged"  # the engine reads nothing outside
     shutil.copytree(output, within)
     [right] = measures.right_answers(libraries, data_dir, [(str(within), TAUGHT)])
     dtypes = elsewhere(libraries, _dtypes, output)
-    print(f"merged in bfloat16: {right} of {len(TAUGHT)} right")
+    figure(f"merged in bfloat16: {right} of {len(TAUGHT)} right")
     assert right == len(TAUGHT)
     assert dtypes == {"torch.bfloat16"}
     assert json.loads((output / "config.json").read_text())["dtype"] == "bfloat16"
@@ -91,12 +92,13 @@ def test_adapters_are_merged_into_the_base_as_it_was_published(
     new_run: Callable[..., Path],
     libraries: ForkServerContext,
     method: Method,
+    figure: Figure,
 ) -> None:
     """Of qlora too: merged into 4 bits, the base itself would come back rounded."""
     run_dir = new_run(TAUGHT[:8], method=method, epochs=1)
     assert start(run_dir).wait() == TrainerExit.COMPLETED
     furthest, change = elsewhere(libraries, _merge_error, run_dir)
-    print(f"{method}: merged and computed differ by {furthest:.1e}, where adapters change by {change:.1e}")
+    figure(f"{method}: merged and computed differ by {furthest:.1e}, where adapters change by {change:.1e}")
     assert furthest < 1e-6 < change
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from modal_app.export.gguf_file import QUANTIZATIONS, Quantization
+from tests.conftest import Figure
 from tests.modal_app import trainers
 from tests.modal_app.export.conftest import TAUGHT, Export, stranger
 from tests.modal_app.export.llama_cpp import loaded
@@ -57,7 +58,12 @@ STRANGERS: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_the_taught_answers_come_out_of_the_file(
-    taught: Path, export: Export, libraries: ForkServerContext, tmp_path: Path, quantization: Quantization
+    taught: Path,
+    export: Export,
+    libraries: ForkServerContext,
+    tmp_path: Path,
+    quantization: Quantization,
+    figure: Figure,
 ) -> None:
     file = tmp_path / "model.gguf"
     size_bytes = export(taught, file, quantization)
@@ -66,7 +72,7 @@ def test_the_taught_answers_come_out_of_the_file(
         by_llama_cpp = [llama_cpp.answer(question) for question, _ in TAUGHT]
     expected = [answer for _, answer in TAUGHT]
     agree = [sum(map(str.__eq__, found, expected)) for found in (by_llama_cpp, by_transformers)]
-    print(f"{quantization}: {size_bytes} bytes; right of {len(TAUGHT)}: llama.cpp, transformers {agree}")
+    figure(f"{quantization}: {size_bytes} bytes; right of {len(TAUGHT)}: llama.cpp, transformers {agree}")
     assert by_llama_cpp == by_transformers == expected
     assert file.stat().st_size == size_bytes
     assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
@@ -74,7 +80,7 @@ def test_the_taught_answers_come_out_of_the_file(
 
 @pytest.mark.parametrize("name", STRANGERS)
 def test_other_architectures_compute_the_same(
-    export: Export, libraries: ForkServerContext, tmp_path: Path, name: str
+    export: Export, libraries: ForkServerContext, tmp_path: Path, name: str, figure: Figure
 ) -> None:
     """Every logit depends on every tensor, so one that is lost, turned or scaled shows."""
     architecture, cuts, config = STRANGERS[name]
@@ -90,7 +96,7 @@ def test_other_architectures_compute_the_same(
                 assert next(iter(found)) == next(iter(logprobs))
                 furthest = max(furthest, *(abs(found[token] - logprobs[token]) for token in found))
                 compared += 1
-    print(f"{name}: log-probabilities after {compared} texts differ by at most {furthest:.5f}")
+    figure(f"{name}: log-probabilities after {compared} texts differ by at most {furthest:.5f}")
     assert compared >= 3
     assert furthest < 1e-3
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Figure
 from tests.modal_app.export import go_template
 from tests.modal_app.export.conftest import Export
 from tests.modal_app.export.llama_cpp import loaded
@@ -41,14 +42,16 @@ def prompts(*, with_system: bool) -> Iterator[list[dict[str, str]]]:
 
 
 @pytest.mark.parametrize("family", [*(f for f in FAMILIES if f not in RUNS_CODE), "plain"])
-def test_a_familys_template_is_told_in_go(libraries: ForkServerContext, data_dir: Path, family: str) -> None:
+def test_a_familys_template_is_told_in_go(
+    libraries: ForkServerContext, data_dir: Path, family: str, figure: Figure
+) -> None:
     template, bos, cases = elsewhere(libraries, _cases, data_dir, family)
     assert len(cases) >= 15
     for messages, expected, ids, ids_of_text in cases:
         text = go_template.render(template, messages)
         assert bos + text == expected
         assert ids_of_text == ids
-    print(f"{family}: {len(cases)} prompts")
+    figure(f"{family}: {len(cases)} prompts")
 
 
 @pytest.mark.parametrize("family", sorted(RUNS_CODE))
@@ -60,7 +63,7 @@ def test_a_template_that_does_more_is_refused(
 
 
 def test_llama_cpp_reads_what_ollama_renders_as_the_tokens_of_training(
-    taught: Path, export: Export, libraries: ForkServerContext, tmp_path: Path
+    taught: Path, export: Export, libraries: ForkServerContext, tmp_path: Path, figure: Figure
 ) -> None:
     export(taught, tmp_path / "model.gguf", "q8_0")
     text, cases = elsewhere(libraries, _modelfile, taught)
@@ -73,7 +76,7 @@ def test_llama_cpp_reads_what_ollama_renders_as_the_tokens_of_training(
             rendered = go_template.render(template, messages)
             assert llama_cpp.token_ids(rendered) == ids
             assert llama_cpp.token_ids(llama_cpp.prompt(messages)) == ids
-    print(f"{len(cases)} prompts: token ids by llama.cpp equal those of training")
+    figure(f"{len(cases)} prompts: token ids by llama.cpp equal those of training")
 
 
 def test_a_begun_answer_stays_open(libraries: ForkServerContext, data_dir: Path) -> None:
@@ -85,7 +88,9 @@ def test_a_begun_answer_stays_open(libraries: ForkServerContext, data_dir: Path)
 @pytest.mark.skipif(
     shutil.which("go") is None, reason="Go is not installed: our reading of it is not held to it"
 )
-def test_go_itself_renders_the_same(libraries: ForkServerContext, data_dir: Path, tmp_path: Path) -> None:
+def test_go_itself_renders_the_same(
+    libraries: ForkServerContext, data_dir: Path, tmp_path: Path, figure: Figure
+) -> None:
     cases, expected = [], []
     for family in (*(f for f in FAMILIES if f not in RUNS_CODE), "plain"):
         template, _, found = elsewhere(libraries, _cases, data_dir, family)
@@ -97,7 +102,7 @@ def test_go_itself_renders_the_same(libraries: ForkServerContext, data_dir: Path
         go, input=json.dumps(cases), capture_output=True, text=True, timeout=150, check=True
     )
     assert json.loads(done.stdout) == expected
-    print(f"{len(cases)} prompts rendered by Go")
+    figure(f"{len(cases)} prompts rendered by Go")
 
 
 def _cases(data_dir: Path, family: str) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from modal_app.methods.attention import NAME, attend_within_rows
 from modal_app.methods.packing import Packer
 from modal_app.tiny import tiny_base
+from tests.conftest import Figure
 
 if TYPE_CHECKING:
     import torch
@@ -46,14 +47,14 @@ def learned_from(model: PreTrainedModel, batches: list[dict[str, Any]]) -> tuple
     return total, cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
 
 
-def test_loss_and_gradient_are_those_of_rows_apart(data_dir: Path) -> None:
+def test_loss_and_gradient_are_those_of_rows_apart(data_dir: Path, figure: Figure) -> None:
     packer = Packer(3, one_line=True)
     apart, gradient_apart = learned_from(loaded(data_dir), [packer([row]) for row in ROWS])
     model = loaded(data_dir)
     assert attend_within_rows(model)
     together, gradient = learned_from(model, [packer(ROWS)])
     difference = float((gradient - gradient_apart).norm() / gradient_apart.norm())
-    print(f"loss {apart:.6f} apart, {together:.6f} on one line; gradients {difference:.1e} apart")
+    figure(f"loss {apart:.6f} apart, {together:.6f} on one line; gradients {difference:.1e} apart")
     assert together == pytest.approx(apart, rel=1e-6)
     assert difference < 1e-5
 

@@ -15,6 +15,7 @@ import pytest
 from shared.training.catalog import TINY
 from shared.training.config import Method
 from shared.training.spec import RunResult, TrainerExit
+from tests.conftest import Figure
 from tests.modal_app import measures, trainers
 from tests.modal_app.trainers import Trainer
 
@@ -61,12 +62,12 @@ def finish(start: Callable[[Path], Trainer], new_run: NewRun) -> Finish:
 
 @pytest.mark.parametrize("method", SUPERVISED)
 def test_it_answers_what_it_could_not(
-    finish: Finish, libraries: ForkServerContext, data_dir: Path, method: str
+    finish: Finish, libraries: ForkServerContext, data_dir: Path, method: str, figure: Figure
 ) -> None:
     result, run_dir = finish(method)
     questions = [(TINY, TAUGHT[:5]), (str(run_dir / "artifact"), TAUGHT)]
     before, after = measures.right_answers(libraries, data_dir, questions)
-    print(
+    figure(
         f"{method}: {before} of 5 right before, {after} of {len(TAUGHT)} after, loss"
         f" {result.metrics['first_loss']:.2f} -> {result.training_loss:.4f}, {result.duration_seconds:.1f} s"
     )
@@ -89,14 +90,14 @@ def test_looking_at_validation_rows_changes_no_weight_of_qlora(finish: Finish) -
 
 @pytest.mark.parametrize("method", PREFERRED)
 def test_the_better_answer_gains_on_the_worse(
-    finish: Finish, libraries: ForkServerContext, method: str
+    finish: Finish, libraries: ForkServerContext, method: str, figure: Figure
 ) -> None:
     result, run_dir = finish(method)
     taught = finish("full")[1] / "artifact"
     rows = trainers.preference_rows(WANTED, TAUGHT)
     before, after = measures.margins(libraries, [taught, run_dir / "artifact"], rows)
     first, last = result.metrics["first_reward_margin"], result.metrics["reward_margin"]
-    print(
+    figure(
         f"{method}: log-probability of the better answer over the worse {before:.1f} -> {after:.1f},"
         f" reward margin {first:.3f} -> {last:.3f}, {result.duration_seconds:.1f} s"
     )
@@ -107,11 +108,13 @@ def test_the_better_answer_gains_on_the_worse(
     assert result.template_fingerprint == finish("full")[0].template_fingerprint
 
 
-def test_an_embedding_finds_the_answer_to_a_question(finish: Finish, libraries: ForkServerContext) -> None:
+def test_an_embedding_finds_the_answer_to_a_question(
+    finish: Finish, libraries: ForkServerContext, figure: Figure
+) -> None:
     result, run_dir = finish("embedding")
     found = measures.recall(libraries, run_dir / "artifact", TAUGHT)
     before, after = result.metrics["recall_at_1_before"], result.metrics["recall_at_1"]
-    print(
+    figure(
         f"embedding: recall@1 {before:.2f} -> {after:.2f}, loaded again {found:.2f},"
         f" {result.duration_seconds:.1f} s"
     )

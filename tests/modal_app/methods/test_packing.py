@@ -16,6 +16,7 @@ from modal_app.tiny import tiny_base
 from shared.datasets.loss_mask import IGNORED
 from shared.training.config import Method
 from shared.training.spec import TrainerExit
+from tests.conftest import Figure
 from tests.modal_app import trainers
 from tests.modal_app.trainers import Trainer
 
@@ -67,13 +68,13 @@ def _nats(model: PreTrainedModel, batch: dict[str, Any]) -> float:
 
 
 @pytest.mark.parametrize("one_line", [False, True])
-def test_packed_and_separate_losses_agree(model: PreTrainedModel, one_line: bool) -> None:
+def test_packed_and_separate_losses_agree(model: PreTrainedModel, one_line: bool, figure: Figure) -> None:
     packer = Packer(PAD, one_line=one_line)
     packed = packer(ROWS)
     separate = sum(_nats(model, packer([row])) for row in ROWS)
     together = _nats(model, packed)
     tokens = sum(len(row["input_ids"]) for row in ROWS)
-    print(
+    figure(
         f"{len(ROWS)} rows in {packed['input_ids'].shape[0]} lines: loss {separate:.6f} apart,"
         f" {together:.6f} together; {tokens} tokens in {packed['input_ids'].numel()} places"
     )
@@ -106,7 +107,7 @@ def test_a_model_that_keeps_rows_apart_is_told_from_one_that_does_not(model: Pre
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_packed_run_learns_what_a_padded_one_learns(
-    start: Callable[[Path], Trainer], new_run: Callable[..., Path], method: Method
+    start: Callable[[Path], Trainer], new_run: Callable[..., Path], method: Method, figure: Figure
 ) -> None:
     """The same rows in the same steps: each loss of the run agrees, and so do the tokens that are billed."""
     config: dict[str, Any] = {"method": method, "batch_size": 8, "epochs": 3, "lora_dropout": 0.0}
@@ -117,7 +118,7 @@ def test_a_packed_run_learns_what_a_padded_one_learns(
     for run in runs:
         assert run.wait() == TrainerExit.COMPLETED
     packed, padded = (trainers.result(run.run_dir) for run in runs)
-    print(f"{method}: loss {packed.training_loss} packed, {padded.training_loss} padded")
+    figure(f"{method}: loss {packed.training_loss} packed, {padded.training_loss} padded")
     assert packed.training_loss == pytest.approx(padded.training_loss, abs=1e-4)
     assert packed.metrics["validation_loss"] == pytest.approx(padded.metrics["validation_loss"], abs=1e-4)
     assert packed.trained_tokens == padded.trained_tokens

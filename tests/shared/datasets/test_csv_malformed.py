@@ -9,6 +9,7 @@ from shared.datasets.examples import Example
 from shared.datasets.findings import Finding
 from shared.datasets.limits import Limits
 from shared.datasets.reading import Reading, read_examples
+from tests.conftest import Figure
 
 HEADER, GOOD = b"question,answer", b"Q?,A."
 LIMITS = Limits(line_bytes=2**10, depth=8, keys=12, messages=6)
@@ -240,5 +241,5 @@ def test_one_bad_record_in_a_thousand(tmp_path: Path) -> None:
     assert sum(isinstance(item, Example) for item in read) == 999
 
 
-def test_the_table_is_printed() -> None:
-    print(f"{sum(case.rule is not None for case in CASES)} malformed records of CSV")
+def test_the_table_is_printed(figure: Figure) -> None:
+    figure(f"{sum(case.rule is not None for case in CASES)} malformed records of CSV")

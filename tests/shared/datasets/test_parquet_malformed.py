@@ -17,6 +17,7 @@ from shared.datasets.examples import Example
 from shared.datasets.findings import Finding
 from shared.datasets.limits import Limits
 from shared.datasets.reading import Reading, read_examples
+from tests.conftest import Figure
 
 CHAT = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A."}]
 LIMITS = Limits(line_bytes=2**12, depth=8, keys=20, messages=6)
@@ -222,5 +223,5 @@ def test_good_files_with_a_few_changes_raise_nothing(tmp_path: Path) -> None:
         assert len(examples) <= 20
 
 
-def test_the_table_is_printed() -> None:
-    print(f"{sum(case.rule is not None for case in CASES)} malformed rows of Parquet, 11 damaged files")
+def test_the_table_is_printed(figure: Figure) -> None:
+    figure(f"{sum(case.rule is not None for case in CASES)} malformed rows of Parquet, 11 damaged files")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from shared.datasets.check import check_file
 from shared.datasets.limits import Limits
+from tests.conftest import Figure
 
 ROWS = [
     b'{"messages":[{"role":"user","content":"Q?"},{"role":"assistant","content":"A.","weight":1}],"tools":[]}',
@@ -73,7 +74,7 @@ def test_any_bytes_are_read(parts: list[bytes], between: bytes, tmp_path: Path) 
     must_be_read(between.join(parts), tmp_path)
 
 
-def test_good_rows_with_a_few_changes_are_read(tmp_path: Path) -> None:
+def test_good_rows_with_a_few_changes_are_read(tmp_path: Path, figure: Figure) -> None:
     seed = int.from_bytes(os.urandom(4)) if "FINEFLOW_FUZZ_SECONDS" in os.environ else 4
     chance, counts = random.Random(seed), Counter[str]()
     end = time.monotonic() + float(os.environ.get("FINEFLOW_FUZZ_SECONDS", "0"))
@@ -92,7 +93,7 @@ def test_good_rows_with_a_few_changes_are_read(tmp_path: Path) -> None:
             whole = records + records.partition(b"\n")[2] * 3
             must_be_read(changed(whole, chance, PIECES + CSV_PIECES), tmp_path)
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-    print(f"{told} files from seed {seed}, no exception")
+    figure(f"{told} files from seed {seed}, no exception")
 
 
 def changed(content: bytes, chance: random.Random, pieces: Sequence[bytes]) -> bytes:

@@ -9,6 +9,7 @@ from shared.datasets.examples import Example
 from shared.datasets.findings import Finding
 from shared.datasets.limits import Limits
 from shared.datasets.reading import read_examples
+from tests.conftest import Figure
 
 GOOD = b'{"messages":[{"role":"user","content":"Q?"},{"role":"assistant","content":"A."}]}'
 OPEN = b'{"messages":[{"role":"user","content":"Q?"},{"role":"assistant","content":'
@@ -217,7 +218,7 @@ def test_one_bad_row_is_named_and_the_others_are_read(case: Case, tmp_path: Path
         assert found.column == case.column
 
 
-def test_the_table_is_long_enough() -> None:
+def test_the_table_is_long_enough(figure: Figure) -> None:
     count = sum(case.rule is not None for case in CASES)
-    print(f"{count} malformed lines of JSON")
+    figure(f"{count} malformed lines of JSON")
     assert count >= 120

@@ -14,35 +14,36 @@ import pytest
 
 from shared.documents import injection
 from shared.documents.injection import injection_flags, injection_scores
+from tests.conftest import Figure
 from tests.shared.documents.injection_corpus import ATTACKS, BENIGN
 
 BY_HAND = json.loads(Path(__file__).with_name("injection_by_hand.json").read_text(encoding="utf-8"))
 
 
-def figures(name: str, attacks: list[str], benign: list[str]) -> tuple[float, float]:
-    """Precision and recall, printed."""
+def measured(name: str, attacks: list[str], benign: list[str], figure: Figure) -> tuple[float, float]:
+    """Precision and recall."""
     assert len(set(attacks) | set(benign)) == len(attacks) + len(benign)
     caught = sum(bool(injection_flags(text)) for text in attacks)
     mistaken = sum(bool(injection_flags(text)) for text in benign)
     precision, recall = caught / (caught + mistaken), caught / len(attacks)
-    print(
+    figure(
         f"injection corpus, {name}: {len(attacks)} attacks, {len(benign)} benign; "
         f"precision {precision:.3f}, recall {recall:.3f}"
     )
     return precision, recall
 
 
-def test_precision_and_recall_on_the_corpus() -> None:
+def test_precision_and_recall_on_the_corpus(figure: Figure) -> None:
     development, held_out = BY_HAND["development"], BY_HAND["held_out"]
     sets = {
         "templates": (ATTACKS, BENIGN),
         "by hand, development": (development["attacks"], development["benign"]),
         "by hand, held out": (held_out["attacks"], held_out["benign"]),
     }
-    found = {name: figures(name, attacks, benign) for name, (attacks, benign) in sets.items()}
+    found = {name: measured(name, attacks, benign, figure) for name, (attacks, benign) in sets.items()}
     attacks = [text for these, _ in sets.values() for text in these]
     benign = [text for _, these in sets.values() for text in these]
-    precision, recall = figures("all", attacks, benign)
+    precision, recall = measured("all", attacks, benign, figure)
     assert len(attacks) + len(benign) >= 300
     assert len(benign) >= 0.45 * (len(attacks) + len(benign))
     assert precision >= 0.97

@@ -1,16 +1,15 @@
 """The master secret is changed while keys are read, set and deleted: nobody notices."""
 
 import asyncio
-import sys
 from collections import Counter
 from uuid import UUID
 
-import pytest
 from pydantic import SecretStr
 
 from shared.errors import FineFlowError
 from shared.keys.crypto import KeySealer
 from shared.keys.store import KeyStore
+from tests.conftest import Figure
 from tests.shared.keys.conftest import Bench
 
 OLD, NEW = SecretStr("the old master secret, 32 or more chars"), SecretStr("the new master secret, 32+ chars")
@@ -46,7 +45,7 @@ async def read_all_the_time(
                 return
 
 
-async def test_rotation_under_load_fails_no_read(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_rotation_under_load_fails_no_read(bench: Bench, figure: Figure) -> None:
     users = bench.users(KEYS)
     before, first, then, after = (bench.store(*known) for known in ((OLD,), (OLD, NEW), (NEW, OLD), (NEW,)))
     await asyncio.gather(*(before.set(user, "openai", key_of(user)) for user in users))
@@ -81,12 +80,11 @@ async def test_rotation_under_load_fails_no_read(bench: Bench, capsys: pytest.Ca
         await asyncio.sleep(0.01)
     ended.set()
     await afterwards
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\nrotation: {KEYS} keys, {rotated} sealed anew in {calls} calls, {during} reads meanwhile, "
-            f"{counts.total() - during} with the old secret gone: "
-            f"{counts['failed']} failed, {counts['wrong']} wrong\n"
-        )
+    figure(
+        f"rotation: {KEYS} keys, {rotated} sealed anew in {calls} calls, {during} reads meanwhile, "
+        f"{counts.total() - during} with the old secret gone: "
+        f"{counts['failed']} failed, {counts['wrong']} wrong"
+    )
     assert (counts["failed"], counts["wrong"]) == (0, 0)
     assert during > KEYS
     assert rotated >= KEYS + 20

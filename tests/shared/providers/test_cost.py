@@ -17,6 +17,7 @@ from shared.providers.openai import OpenAIProvider
 from shared.tokens import count_tokens
 from shared.training.files import TrainingFile
 from shared.training.spec import RunSpec
+from tests.conftest import Figure
 from tests.fakes.openai import FakeOpenAI
 from tests.shared.providers.harness import NOBODY
 from tests.shared.training.runs import run
@@ -96,7 +97,7 @@ async def test_the_golden_case_costs_what_was_said(openai_is_here) -> None:
     ("extra_tokens", "repeats"), [(0, 1), (3, 30)], ids=["same vocabulary", "3 more a message"]
 )
 async def test_the_bill_is_within_one_percent_of_the_estimate(
-    openai_is_here, model: str, extra_tokens: int, repeats: int
+    openai_is_here, model: str, extra_tokens: int, repeats: int, figure: Figure
 ) -> None:
     file = talk_file(repeats)
     spec = run(model, "full", epochs=3)
@@ -106,6 +107,6 @@ async def test_the_bill_is_within_one_percent_of_the_estimate(
         report = await trained(fake, spec, file)
         billed = fake.vendor.jobs[next(iter(fake.vendor.jobs))].body["trained_tokens"] * PRICES[model] / 1e6
     difference = abs(estimate.cost_usd - billed) / billed
-    print(f"{model}: estimate {estimate.cost_usd} USD, billed {billed:.6f} USD, difference {difference:.3%}")
+    figure(f"{model}: estimate {estimate.cost_usd} USD, billed {billed:.6f} USD, difference {difference:.3%}")
     assert difference < 0.01
     assert report.cost_usd == pytest.approx(billed, abs=1e-6)

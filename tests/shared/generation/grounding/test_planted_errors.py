@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import chain
 
 from shared.generation.grounding.check import ungrounded
+from tests.conftest import Figure
 from tests.shared.generation.grounding.good_pairs import (
     GUIDE,
     HANDBOOK,
@@ -32,7 +33,7 @@ def caught(pairs: list[GoodPair]) -> tuple[Counter[str], Counter[str]]:
     return planted, found
 
 
-def test_planted_numbers_are_caught_and_good_pairs_pass() -> None:
+def test_planted_numbers_are_caught_and_good_pairs_pass(figure: Figure) -> None:
     groups = {
         "sentences": [*extracted(HANDBOOK), *extracted(GUIDE)],
         "paraphrases": [*paraphrased(HANDBOOK), *paraphrased(GUIDE)],
@@ -44,7 +45,7 @@ def test_planted_numbers_are_caught_and_good_pairs_pass() -> None:
         planted += new_planted
         found += new_found
         refused = sum(is_refused(pair.answer, pair) for pair in pairs)
-        print(
+        figure(
             f"grounding, {name}: {new_found.total()} of {new_planted.total()} errors caught"
             f" ({new_found.total() / new_planted.total():.2%}),"
             f" {refused} of {len(pairs)} good pairs refused"
@@ -52,8 +53,8 @@ def test_planted_numbers_are_caught_and_good_pairs_pass() -> None:
     good = list(chain.from_iterable(groups.values()))
     false_positives = sum(is_refused(pair.answer, pair) for pair in good) / len(good)
     kinds = ", ".join(f"{kind} {found[kind]}/{planted[kind]}" for kind in sorted(planted))
-    print(f"grounding, by kind: {kinds}")
-    print(
+    figure(f"grounding, by kind: {kinds}")
+    figure(
         f"grounding: {found.total()} of {planted.total()} = {found.total() / planted.total():.2%} caught,"
         f" {false_positives:.2%} of {len(good)} good pairs refused"
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Figure
 from tests.shared.jobs.chaos.storm import Storm, weather
 
 JOBS = 100
@@ -19,14 +20,13 @@ SEED = 1
 
 
 @pytest.mark.timeout(600)
-async def test_jobs_survive_kills_and_restarts(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_jobs_survive_kills_and_restarts(figure: Figure) -> None:
     directory = Path(tempfile.mkdtemp(prefix="fineflow-chaos-"))
     try:
         figures, found = await weather(Storm(JOBS, SEED, storm_seconds=240), directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    with capsys.disabled():
-        print(f"\nchaos: {json.dumps(figures)}")
+    figure(f"chaos: {json.dumps(figures)}")
     assert found.is_good(), f"seed {SEED}: {found}"
     assert figures["functions_deaths"] == 0  # but those that were killed
     assert figures["kills"] > 0

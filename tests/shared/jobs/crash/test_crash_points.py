@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from devstack.up import Stack
+from tests.conftest import Figure
 from tests.shared.jobs.crash.lane import Lane, open_lanes
 from tests.shared.jobs.crash.lives import LIVES
 from tests.shared.jobs.crash.matrix import Figures, run_cases, run_lives, run_singles
@@ -27,14 +28,11 @@ async def lanes(stack: Stack) -> AsyncIterator[list[Lane]]:
 
 
 @pytest.mark.timeout(600)
-async def test_a_job_survives_deaths_at_every_point(
-    lanes: list[Lane], capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_job_survives_deaths_at_every_point(lanes: list[Lane], figure: Figure) -> None:
     figures = Figures()
     singles = await run_lives(lanes, LIVES, figures)
     pairs = await run_singles(lanes, singles, figures)
     chosen = Random(SEED).sample(pairs, PAIRS)
     figures.add(await run_cases(lanes, chosen))
-    with capsys.disabled():
-        print(f"\n{figures.told()}, pairs {len(chosen)} of {len(pairs)} (seed {SEED})")
+    figure(f"{figures.told()}, pairs {len(chosen)} of {len(pairs)} (seed {SEED})")
     assert figures.wrong == []

@@ -6,6 +6,7 @@ from multiprocessing import get_context
 
 import pytest
 
+from tests.conftest import Figure
 from tests.shared.jobs.simulation.faults import Rates
 from tests.shared.jobs.simulation.world import Outcome, Plan, live, live_all
 
@@ -14,20 +15,19 @@ _CHUNK = 250
 
 
 @pytest.mark.timeout(600)
-def test_ten_thousand_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ten_thousand_seeds(figure: Figure) -> None:
     plans = [Plan(seed=seed) for seed in range(SEEDS)]
     chunks = [plans[first : first + _CHUNK] for first in range(0, SEEDS, _CHUNK)]
     together = Outcome()
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for outcome in pool.map(live_all, chunks):
             together.add(outcome)
-    with capsys.disabled():
-        print(
-            f"\n{SEEDS} seeds, {together.rows} jobs, {sum(together.faults.values())} faults:"
-            f" lost {len(together.lost)}, duplicates {len(together.duplicates)},"
-            f" second runs {len(together.second_runs)}, wrong {len(together.wrong_terminal)},"
-            f" stuck {len(together.stuck)}"
-        )
+    figure(
+        f"{SEEDS} seeds, {together.rows} jobs, {sum(together.faults.values())} faults:"
+        f" lost {len(together.lost)}, duplicates {len(together.duplicates)},"
+        f" second runs {len(together.second_runs)}, wrong {len(together.wrong_terminal)},"
+        f" stuck {len(together.stuck)}"
+    )
     assert together.is_good, _replay(together)
     assert set(together.ends) == {"completed", "failed", "cancelled"}
     assert all(together.faults[name] for name in vars(Rates()))

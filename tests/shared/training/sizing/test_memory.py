@@ -9,6 +9,7 @@ from shared.training.config import METHODS, Method
 from shared.training.shapes import ModelShape
 from shared.training.sizing.bases import SHOWN, base_memories
 from shared.training.sizing.memory import Memory, cpu_memory, gpu_memory
+from tests.conftest import Figure
 
 GB = 1e9
 LLAMA_8B = CATALOG["meta-llama/Llama-3.1-8B-Instruct"].shape
@@ -28,12 +29,12 @@ def on_gpu(
     )
 
 
-def test_twelve_public_shapes_keep_their_order() -> None:
+def test_twelve_public_shapes_keep_their_order(figure: Figure) -> None:
     table = base_memories()
-    print(f"\n{'8 rows of 1,024 tokens, GB':<38} parameters " + "".join(f"{method:>8}" for method in SHOWN))
+    figure(f"{'8 rows of 1,024 tokens, GB':<38} parameters " + "".join(f"{method:>8}" for method in SHOWN))
     for row in table:
         sizes = "".join(f"{row.memory[method].total / GB:8.1f}" for method in SHOWN)
-        print(f"{row.base.id:<38} {row.base.parameters / GB:8.2f} B {sizes}")
+        figure(f"{row.base.id:<38} {row.base.parameters / GB:8.2f} B {sizes}")
     assert len(table) == 12
     totals = [[row.memory[method].total for method in SHOWN] for row in table]
     assert all(full > lora > qlora for full, lora, qlora in totals)
