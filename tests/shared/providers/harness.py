@@ -2,8 +2,8 @@
 
 Each provider has `harness_<name>.py` beside this file, which exports
 
-    harness(tmp_path)    a context manager that gives a `Harness`
-    OPERATIONS           which of the operations below its vendor has; the suite asks for no others
+    harness(tmp_path, timeout_seconds)    a context manager that gives a `Harness`
+    OPERATIONS                            the operations below that its vendor has
 
 and stands in `HARNESSES`. Vendors' operations, as `disturb` and `calls` name them:
 
@@ -32,7 +32,6 @@ from shared.training.spec import Callback, DatasetFile, RunSpec
 from tests.fakes.http import Fault
 
 ALL_OPERATIONS = frozenset({"create", "list", "upload", "poll", "cancel", "check", "delete"})
-TIMEOUT_SECONDS = 0.5  # of every provider under test, so that a vendor who hangs costs no time
 NOBODY = Callback(url="http://127.0.0.1:9/report-training", token=SecretStr("canary-token"))
 
 
@@ -86,7 +85,7 @@ class Harness(Protocol):
 class HarnessModule(Protocol):
     """What `harness_<name>.py` exports."""
 
-    harness: Callable[[Path], AbstractContextManager[Harness]]
+    harness: Callable[[Path, float], AbstractContextManager[Harness]]
     OPERATIONS: frozenset[str]
 
 

@@ -16,7 +16,7 @@ from shared.providers.huggingface import LABEL, HuggingFaceProvider
 from shared.training.spec import RunSpec
 from tests.fakes.http import Fault
 from tests.fakes.huggingface import FakeHuggingFace
-from tests.shared.providers.harness import CHAT_FILE, NOBODY, TIMEOUT_SECONDS, Harness, run_spec
+from tests.shared.providers.harness import CHAT_FILE, NOBODY, Harness, run_spec
 
 OPERATIONS = frozenset({"create", "list", "poll", "cancel", "check"})
 IMAGE = "registry.example/fineflow-trainer:1"
@@ -38,9 +38,9 @@ class HuggingFaceHarness:
     file = CHAT_FILE
     callback = NOBODY
 
-    def __init__(self, fake: FakeHuggingFace) -> None:
+    def __init__(self, fake: FakeHuggingFace, timeout_seconds: float) -> None:
         self.fake = fake
-        self.provider = HuggingFaceProvider(image=IMAGE, endpoint=fake.url, timeout_seconds=TIMEOUT_SECONDS)
+        self.provider = HuggingFaceProvider(image=IMAGE, endpoint=fake.url, timeout_seconds=timeout_seconds)
         self.key = OpenedKey(SecretStr(fake.api_key))
 
     def spec(self) -> RunSpec:
@@ -70,6 +70,6 @@ class HuggingFaceHarness:
 
 
 @contextmanager
-def harness(tmp_path: Path) -> Iterator[Harness]:
+def harness(tmp_path: Path, timeout_seconds: float) -> Iterator[Harness]:
     with FakeHuggingFace() as fake:
-        yield HuggingFaceHarness(fake)
+        yield HuggingFaceHarness(fake, timeout_seconds)

@@ -104,7 +104,7 @@ class LocalHarness:
 
 
 @contextmanager
-def harness(tmp_path: Path) -> Iterator[Harness]:
+def harness(tmp_path: Path, timeout_seconds: float) -> Iterator[Harness]:
     local = LocalHarness(tmp_path)
     try:
         yield local

@@ -16,7 +16,7 @@ from shared.training.config import TrainingConfig
 from shared.training.spec import RunResult, RunSpec, RunState
 from tests.fakes.http import Fault
 from tests.fakes.modal import TOKEN_ID, TOKEN_SECRET, FakeModal
-from tests.shared.providers.harness import CHAT_FILE, NOBODY, TIMEOUT_SECONDS, Harness, run_spec
+from tests.shared.providers.harness import CHAT_FILE, NOBODY, Harness, run_spec
 
 OPERATIONS = frozenset({"create", "poll", "cancel"})
 STATUSES = api_pb2.GenericResult.GenericStatus
@@ -48,13 +48,13 @@ class ModalHarness:
     file = CHAT_FILE
     callback = NOBODY
 
-    def __init__(self, fake: FakeModal) -> None:
+    def __init__(self, fake: FakeModal, timeout_seconds: float) -> None:
         self.fake = fake
         self.provider = ModalProvider(
             token_id=SecretStr(TOKEN_ID),
             token_secret=SecretStr(TOKEN_SECRET),
             server_url=fake.url,
-            timeout_seconds=TIMEOUT_SECONDS,
+            timeout_seconds=timeout_seconds,
         )
 
     def spec(self) -> RunSpec:
@@ -91,7 +91,7 @@ class ModalHarness:
 
 
 @contextmanager
-def harness(tmp_path: Path) -> Iterator[Harness]:
+def harness(tmp_path: Path, timeout_seconds: float) -> Iterator[Harness]:
     with FakeModal({("fineflow", "train"): None}) as fake:
-        yield ModalHarness(fake)
+        yield ModalHarness(fake, timeout_seconds)
         assert fake.unimplemented == []

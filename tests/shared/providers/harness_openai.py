@@ -16,7 +16,7 @@ from shared.providers.openai import OpenAIProvider
 from shared.training.spec import RunSpec
 from tests.fakes.http import Fault
 from tests.fakes.openai import FakeOpenAI
-from tests.shared.providers.harness import ALL_OPERATIONS, CHAT_FILE, NOBODY, TIMEOUT_SECONDS, run_spec
+from tests.shared.providers.harness import ALL_OPERATIONS, CHAT_FILE, NOBODY, run_spec
 
 OPERATIONS = ALL_OPERATIONS
 BASE = "gpt-4.1-mini-2025-04-14"
@@ -38,9 +38,9 @@ class OpenAIHarness:
     file = CHAT_FILE
     callback = NOBODY
 
-    def __init__(self, fake: FakeOpenAI) -> None:
+    def __init__(self, fake: FakeOpenAI, timeout_seconds: float) -> None:
         self.fake = fake
-        self.provider = OpenAIProvider(allow_private_addresses=True, timeout_seconds=TIMEOUT_SECONDS)
+        self.provider = OpenAIProvider(allow_private_addresses=True, timeout_seconds=timeout_seconds)
         self.key = OpenedKey(SecretStr(fake.api_key), base_url=fake.base_url)
 
     def spec(self) -> RunSpec:
@@ -75,6 +75,6 @@ class OpenAIHarness:
 
 
 @contextmanager
-def harness(tmp_path: Path) -> Iterator[OpenAIHarness]:
+def harness(tmp_path: Path, timeout_seconds: float) -> Iterator[OpenAIHarness]:
     with FakeOpenAI() as fake:
-        yield OpenAIHarness(fake)
+        yield OpenAIHarness(fake, timeout_seconds)

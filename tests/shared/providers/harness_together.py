@@ -19,7 +19,7 @@ from shared.training.spec import RunSpec
 from tests.fakes.http import Fault
 from tests.fakes.together import FakeTogether
 from tests.fakes.together_state import MODELS
-from tests.shared.providers.harness import CHAT_FILE, NOBODY, TIMEOUT_SECONDS, Harness, run_spec
+from tests.shared.providers.harness import CHAT_FILE, NOBODY, Harness, run_spec
 
 OPERATIONS = frozenset({"create", "list", "upload", "poll", "cancel", "check", "delete"})
 
@@ -47,9 +47,9 @@ class TogetherHarness:
     file = CHAT_FILE
     callback = NOBODY
 
-    def __init__(self, fake: FakeTogether) -> None:
+    def __init__(self, fake: FakeTogether, timeout_seconds: float) -> None:
         self.fake = fake
-        self.provider = TogetherProvider(base_url=fake.url, timeout_seconds=TIMEOUT_SECONDS)
+        self.provider = TogetherProvider(base_url=fake.url, timeout_seconds=timeout_seconds)
         self.key = OpenedKey(SecretStr(fake.api_key))
 
     def spec(self) -> RunSpec:
@@ -81,6 +81,6 @@ class TogetherHarness:
 
 
 @contextmanager
-def harness(tmp_path: Path) -> Iterator[Harness]:
+def harness(tmp_path: Path, timeout_seconds: float) -> Iterator[Harness]:
     with FakeTogether() as fake:
-        yield TogetherHarness(fake)
+        yield TogetherHarness(fake, timeout_seconds)

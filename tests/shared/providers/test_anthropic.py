@@ -88,7 +88,7 @@ async def test_a_key_that_works_names_its_organization(fake: FakeAnthropic) -> N
 
 @pytest.mark.parametrize("base_url", ["{}", "{}/", "{}/v1"])
 async def test_an_address_of_the_users_own(fake: FakeAnthropic, base_url: str) -> None:
-    anthropic = AnthropicProvider(timeout_seconds=0.5, allow_private_addresses=True)
+    anthropic = AnthropicProvider(timeout_seconds=2, allow_private_addresses=True)
     assert (await anthropic.check_key(key(base_url=base_url.format(fake.url)))).account == "org-0123"
 
 

@@ -50,8 +50,10 @@ def each(*operations: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
-    with HARNESSES[request.param].harness(tmp_path) as opened:
+async def harness(
+    request: pytest.FixtureRequest, tmp_path: Path, timeout_seconds: float
+) -> AsyncIterator[Harness]:
+    with HARNESSES[request.param].harness(tmp_path, timeout_seconds) as opened:
         yield opened
         close = getattr(opened.provider, "close", None)
         if close is not None:

@@ -20,6 +20,7 @@ from shared.providers.huggingface import COMMAND, LABEL, HuggingFaceProvider
 from shared.training.spec import RunSpec
 from tests.fakes.http import Fault
 from tests.fakes.huggingface import MICRO_USD_A_MINUTE, FakeHuggingFace, Token
+from tests.shared.providers.conftest import PATIENT_SECONDS
 from tests.shared.providers.harness import CHAT_FILE, NOBODY, run_spec
 
 IMAGE = "registry.example/fineflow-trainer:1"
@@ -35,9 +36,13 @@ def fake() -> Iterator[FakeHuggingFace]:
 class HuggingFace:
     """The provider with one token, so that tests read shorter."""
 
-    def __init__(self, fake: FakeHuggingFace, **more: Any) -> None:
+    def __init__(
+        self, fake: FakeHuggingFace, *, timeout_seconds: float = PATIENT_SECONDS, **more: Any
+    ) -> None:
         self.fake = fake
-        self.provider = HuggingFaceProvider(image=IMAGE, endpoint=fake.url, timeout_seconds=0.5, **more)
+        self.provider = HuggingFaceProvider(
+            image=IMAGE, endpoint=fake.url, timeout_seconds=timeout_seconds, **more
+        )
         self.key = OpenedKey(SecretStr(fake.api_key))
 
     async def start(self, spec: RunSpec) -> str:
@@ -53,8 +58,8 @@ class HuggingFace:
 
 
 @pytest.fixture
-def huggingface(fake: FakeHuggingFace) -> HuggingFace:
-    return HuggingFace(fake)
+def huggingface(fake: FakeHuggingFace, timeout_seconds: float) -> HuggingFace:
+    return HuggingFace(fake, timeout_seconds=timeout_seconds)
 
 
 def spec(**more: Any) -> RunSpec:

@@ -23,6 +23,7 @@ from shared.training.catalog import TINY, resolve
 from shared.training.config import TrainingConfig
 from shared.training.files import TrainingFile
 from shared.training.spec import Callback, DatasetFile, Progress, RunSpec
+from tests.conftest import Figure
 
 CONTENT = b'{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
 FILE = TrainingFile(CONTENT, hashlib.sha256(CONTENT).hexdigest(), row_count=1, token_count=2, char_count=2)
@@ -148,7 +149,7 @@ def trains(tmp_path: Path, ref: str) -> bool:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)
 
@@ -237,11 +238,11 @@ async def test_each_gpu_trains_a_run(
     assert await step_of(provider, refs[2]) == "Waiting for 2 jobs before it"
 
 
-async def test_who_waits_needs_little(provider: LocalProvider, tmp_path: Path) -> None:
+async def test_who_waits_needs_little(provider: LocalProvider, tmp_path: Path, figure: Figure) -> None:
     first, second = [await started(provider) for _ in range(2)]
     await until(lambda: trains(tmp_path, first))
     memory = psutil.Process(process_of(tmp_path, second)["pid"]).memory_full_info()
-    print(f"a run that waits takes {memory.uss / 1e6:.1f} MB of its own")
+    figure(f"a run that waits takes {memory.uss / 1e6:.1f} MB of its own")
     assert memory.uss < 16e6
 
 

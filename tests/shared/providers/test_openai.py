@@ -24,7 +24,7 @@ from shared.providers.openai import OpenAIProvider
 from shared.training.config import TrainingConfig
 from shared.training.spec import RunSpec
 from tests.fakes.http import Fault
-from tests.shared.providers.harness import CHAT_FILE, NOBODY, TIMEOUT_SECONDS, run_spec, training_file
+from tests.shared.providers.harness import CHAT_FILE, NOBODY, run_spec, training_file
 from tests.shared.providers.harness_openai import BASE, OpenAIHarness, harness
 
 PREFERENCE_ROW = (
@@ -35,8 +35,8 @@ PREFERENCE_ROW = (
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[OpenAIHarness]:
-    with harness(tmp_path) as opened:
+async def bench(tmp_path: Path, timeout_seconds: float) -> AsyncIterator[OpenAIHarness]:
+    with harness(tmp_path, timeout_seconds) as opened:
         yield opened
         await opened.provider.close()
 
@@ -225,7 +225,7 @@ async def test_a_slow_upload_leaves_the_create_to_the_next_start(
 
 
 async def test_a_key_is_sent_to_public_addresses_over_tls_only(bench: OpenAIHarness) -> None:
-    guarded = OpenAIProvider(timeout_seconds=TIMEOUT_SECONDS)
+    guarded = OpenAIProvider(timeout_seconds=2)
     port = bench.fake.url.rpartition(":")[2]
     for url in (bench.fake.base_url, *(f"https://{host}:{port}/v1" for host in ("127.0.0.1", "localhost"))):
         with pytest.raises(ProviderRejected) as caught:

@@ -19,8 +19,8 @@ from tests.shared.providers.harness_openai import OpenAIHarness, harness
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[OpenAIHarness]:
-    with harness(tmp_path) as opened:
+async def bench(tmp_path: Path, timeout_seconds: float) -> AsyncIterator[OpenAIHarness]:
+    with harness(tmp_path, timeout_seconds) as opened:
         yield opened
         await opened.provider.close()
 

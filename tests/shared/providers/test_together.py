@@ -18,6 +18,7 @@ from shared.training.spec import RunSpec
 from tests.fakes.http import Fault
 from tests.fakes.together import FakeTogether
 from tests.fakes.together_state import MODELS
+from tests.shared.providers.conftest import PATIENT_SECONDS
 from tests.shared.providers.harness import CHAT_FILE, NOBODY, run_spec, training_file
 
 MODEL = MODELS[0]
@@ -38,9 +39,9 @@ def fake() -> Iterator[FakeTogether]:
 class Together:
     """The provider with one key, so that tests read shorter."""
 
-    def __init__(self, fake: FakeTogether) -> None:
+    def __init__(self, fake: FakeTogether, timeout_seconds: float = PATIENT_SECONDS) -> None:
         self.fake = fake
-        self.provider = TogetherProvider(base_url=fake.url, timeout_seconds=0.5)
+        self.provider = TogetherProvider(base_url=fake.url, timeout_seconds=timeout_seconds)
         self.key = OpenedKey(SecretStr(fake.api_key))
 
     async def start(self, spec: RunSpec, file: TrainingFile = CHAT_FILE) -> str:
@@ -59,8 +60,8 @@ class Together:
 
 
 @pytest.fixture
-def together(fake: FakeTogether) -> Together:
-    return Together(fake)
+def together(fake: FakeTogether, timeout_seconds: float) -> Together:
+    return Together(fake, timeout_seconds)
 
 
 def spec(**more: Any) -> RunSpec:
@@ -265,7 +266,7 @@ async def test_a_private_address_gets_no_key(base_url: str) -> None:
 
 
 async def test_a_private_address_is_the_operators_to_allow(fake: FakeTogether) -> None:
-    provider = TogetherProvider(timeout_seconds=0.5, allow_private_addresses=True)
+    provider = TogetherProvider(timeout_seconds=2, allow_private_addresses=True)
     assert await provider.find(str(uuid4()), key=OpenedKey(SecretStr(fake.api_key), fake.url)) == []
 
 
