@@ -79,7 +79,7 @@ async def test_a_token_of_the_project_is_accepted(issuer: str) -> None:
 @pytest.mark.parametrize(
     ("case", "code"),
     [
-        ({"key": OTHER}, "invalid_token"),
+        pytest.param({"key": OTHER}, "invalid_token", id="key of another"),
         ({"kid": "unknown"}, "invalid_token"),
         ({"iss": "https://elsewhere.example/auth/v1"}, "invalid_token"),
         ({"iss": None}, "invalid_token"),
