@@ -22,7 +22,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-async def test_ends_within_a_second_with_sockets_open(
+async def test_ends_without_waiting_for_open_sockets(
     own_realtime: Any, open_socket: Any, how: signal.Signals
 ) -> None:
     own_realtime.start()
@@ -30,7 +30,7 @@ async def test_ends_within_a_second_with_sockets_open(
     await client.join("realtime:a", None, {"event": "*", "schema": "public", "table": "open_notes"})
     stuck.socket.transport.pause_reading()
     with socket.create_connection(("127.0.0.1", own_realtime.port)):  # connected, but says nothing
-        assert own_realtime.stop(how) < 1
+        assert own_realtime.stop(how) < 5  # half of what websockets itself gives who does not read
     assert own_realtime.process.returncode == 0
     with pytest.raises(ConnectionClosed) as closed:
         await client.socket.recv()
