@@ -16,8 +16,8 @@ demo: .venv/.run            ## the whole story on this machine, no key: DOC=any.
 up: .venv/.run              ## the stack stays up; prints the address and the demo login
 	@$(BIN)/fineflow up
 
-test: .venv/.dev            ## everything: real Postgres, both official clients, real training
-	@$(BIN)/python -m pytest $(ARGS)
+test: .venv/.dev            ## everything: real Postgres, both official clients, real training; a stack a process
+	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS)
 
 check: .venv/.dev           ## style, types, import arrows, SQL rules
 	@$(BIN)/ruff check .

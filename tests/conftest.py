@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,8 @@ from tests.supabase_py import supabase_client
 
 NewUser = Callable[[], Awaitable[tuple[AsyncClient, str, str]]]
 Figure = Callable[[str], None]
+
+os.environ.pop("COLUMNS", None)  # pytest-xdist's processes have it, and would print narrower tables
 
 
 @pytest.fixture
