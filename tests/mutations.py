@@ -319,6 +319,27 @@ MUTATIONS = (
             "::test_what_must_outlive_the_machine_is_kept_at_each_checkpoint_and_at_the_end",
         ),
     ),
+    Mutation(
+        "a piece of a model from Storage is proven by its sha256",
+        (("shared/models/fetching.py", "        raise _damaged(path.name)\n", "        pass\n"),),
+        ("tests/modal_app/test_parent.py::test_what_cannot_be_fetched_is_never_trained",),
+    ),
+    Mutation(
+        "a model that is deleted before the run begins is not trained from",
+        (("shared/jobs/parent.py", "        require_usable(model, job.method)\n", "        pass\n"),),
+        ("tests/functions/test_parent_models.py::test_one_that_is_deleted_before_the_start_is_not_paid_for",),
+    ),
+    Mutation(
+        "a deleted model stays in Storage as long as one that was trained from it lives",
+        (
+            (
+                "supabase/migrations/20261130110000_model_sweeps.sql",
+                "c.parent_model_id = m.id and c.status <> 'deleted'",
+                "false",
+            ),
+        ),
+        ("tests/functions/test_model_sweep.py::test_what_somebody_needs_stays_and_all_else_goes",),
+    ),
 )
 
 
