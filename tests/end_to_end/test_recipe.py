@@ -10,7 +10,7 @@ import pytest
 
 from devstack.up import Stack
 from tests.cli.test_story import Shell, fineflow
-from tests.modal_app.trainers import facts
+from tests.modal_app.trainers import answers_swapped, facts
 
 __all__ = ["fineflow"]  # the fixture
 TRAIN = ("--follow", "--json")
@@ -48,14 +48,22 @@ async def test_a_recipe_makes_the_same_weights_again(fineflow: Shell, stack: Sta
     assert weights(stack, first) == weights(stack, second)
 
 
-async def test_a_model_of_the_project_is_trained_on_by_its_name(fineflow: Shell, recipe: Path) -> None:
+async def test_preferences_are_trained_on_top_of_a_model_by_its_name(
+    fineflow: Shell, recipe: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "better.jsonl"
+    better = zip(facts(12), answers_swapped(facts(12)), strict=True)
+    lines = [{"prompt": q, "chosen": a, "rejected": other} for (q, a), (_, other) in better]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert (await fineflow("datasets", "import", str(rows), "--name", "better")).code == 0
     estimate = await fineflow("estimate", "harbour", "--base-model", "harbour:1", "--json")
     (first,) = [row for row in (await fineflow("models", "list", "--json")).document if row["version"] == 1]
     assert estimate.document["baseModel"] == f"model:{first['id']}"
-    settings = ("--base-model", "harbour:1", "--epochs", "1", "--model-name", "further")
-    assert (await fineflow("train", "harbour", *settings, *TRAIN)).code == 0
-    child = (await fineflow("models", "show", "further:1", "--json")).document
+    settings = ("--template", "preference-after-sft", "--base-model", "harbour:1")
+    assert (await fineflow("train", "better", *settings, *TRAIN)).code == 0
+    child = (await fineflow("models", "show", "better:1", "--json")).document
     assert (child["parent_model_id"], child["base_model"]) == (first["id"], f"model:{first['id']}")
+    assert (child["method"], child["root_base_model"]) == ("dpo", "fineflow/tiny")
     assert child["template_fingerprint"] == first["template_fingerprint"]
     refused = await fineflow("train", "harbour", "--base-model", "model:nobody", "--json")
     assert (refused.code, json.loads(refused.out)["error"]["code"]) == (2, "not_found")
