@@ -146,10 +146,17 @@ async def stop(dataset: DatasetName, project: Project = None) -> Result:
 
 @command(app, "continue")
 async def continue_dataset(
-    dataset: DatasetName, max_cost_usd: MaxCost = None, wait: Wait = True, project: Project = None
+    dataset: DatasetName,
+    max_cost_usd: MaxCost = None,
+    no_batch: Annotated[
+        bool, typer.Option("--no-batch", help="In no batch any more: at once, at the full price.")
+    ] = False,
+    wait: Wait = True,
+    project: Project = None,
 ) -> Result:
     """Work on the chunks that failed or were not begun; the cap is that on all of it."""
-    return await _told("continue", dataset, project, wait=wait, maxCostUsd=max_cost_usd)
+    batch = False if no_batch else None
+    return await _told("continue", dataset, project, wait=wait, maxCostUsd=max_cost_usd, batch=batch)
 
 
 async def _told(action: str, reference: str, project: str | None, *, wait: bool, **options: Any) -> Result:

@@ -28,6 +28,7 @@ from shared.generation.work import finished, work_on_dataset
 from shared.keys.crypto import KeyDoesNotOpen
 from shared.llm.base import ChatModel
 from shared.llm.http_model import HttpModel
+from shared.llm.prices import BATCH_SHARE
 
 __all__ = ["DatasetGenerating", "GenerateDataset", "handle"]
 
@@ -125,7 +126,10 @@ async def _stop(request: GenerateDataset, context: Context) -> Row:
 async def _continue(request: GenerateDataset, context: Context) -> Row:
     dataset = await _editable(request, context)
     went_on: Row = await context.service_db.call(
-        "continue_generation", dataset_id=dataset["id"], max_cost_usd=_text(request.max_cost_usd)
+        "continue_generation",
+        dataset_id=dataset["id"],
+        max_cost_usd=_text(request.max_cost_usd),
+        batch_share=_text(BATCH_SHARE) if request.leaves_batch else None,
     )
     if went_on["outcome"] == "not_ended":
         raise Conflict(

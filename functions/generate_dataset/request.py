@@ -45,7 +45,8 @@ class GenerateDataset(Request):
     )
     batch: bool = Field(
         default=False,
-        description="The vendor's batches: answered within a day, at half the price.",
+        description="The vendor's batches: answered within a day, at half the price. With continue, false "
+        "leaves them and asks at once.",
     )
     audiences: list[Wish] = Field(
         default=[],
@@ -75,7 +76,14 @@ class GenerateDataset(Request):
             raise ValueError("audiences, styles, reasoning and judge need a model: choose another generator")
         if self.batch and self.judge:
             raise ValueError("a judge is asked at once and not in a batch: leave out batch or judge")
+        if self.batch and self.action == "continue":
+            raise ValueError("continue keeps the batch of its dataset, or leaves it with batch: false")
         return self
+
+    @property
+    def leaves_batch(self) -> bool:
+        """Whether a dataset that goes on is to ask at once."""
+        return "batch" in self.model_fields_set and not self.batch
 
     @property
     def generation(self) -> Generation:

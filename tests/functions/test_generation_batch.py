@@ -99,6 +99,31 @@ async def call(db: Database, dataset: Row, vendor: Vendor, *, late_seconds: floa
         await client.close()
 
 
+async def call_at_once(db: Database, dataset: Row, vendor: Vendor) -> Row:
+    """The row after what a call does whose dataset is in no batch (any more)."""
+    row = await db.find("training_datasets", id=dataset["id"])
+    assert row is not None
+    generation = Generation.model_validate(row["generation"])
+    assert not generation.batch
+
+    async def opened() -> Generator:
+        return generator_of(
+            client_of(vendor),
+            generation,
+            lambda asked: LanguageModelGenerator(asked, "qa", None, b"the test's own"),
+            "qa",
+            kept=(db, row),
+        )
+
+    return await work_on_dataset(db, row, opened)
+
+
+async def go_on_at_once(world: World, dataset: Row) -> None:
+    body = {"action": "continue", "datasetId": dataset["id"], "batch": False, "maxCostUsd": "1"}
+    went_on = await world.call("generate-dataset", body)
+    assert (went_on.status_code, went_on.json()["status"]) == (202, "generating")
+
+
 def end_batch_lease(world: World, dataset: Row) -> None:
     world.rows(
         "update public.generation_batches set lease_expires_at = now() where dataset_id = %s", dataset["id"]
@@ -291,6 +316,21 @@ async def test_who_has_no_batches_says_so(world: World) -> None:
             row = await call(db, dataset, vendor)
     assert (row["status"], row["error"]["code"]) == ("failed", "batch_not_offered")
     assert Decimal(str(row["cost_usd"])) == 0
+
+
+async def test_who_has_no_batches_goes_on_without_at_the_full_price(world: World) -> None:
+    with FakeChatService(
+        reply=lambda body: (200, completion(_truthful(body["messages"][1]["content"])))
+    ) as vendor:
+        async with service(world) as db:
+            dataset = await new_batch(db, world, max_cost_usd="1", chunk_cost_usd="0.008")
+            assert (await call(db, dataset, vendor))["status"] == "failed"
+            body = {"action": "continue", "datasetId": dataset["id"], "batch": True}
+            assert (await world.call("generate-dataset", body)).status_code == 422
+            await go_on_at_once(world, dataset)
+            row = await call_at_once(db, dataset, vendor)
+            assert (row["status"], row["chunks_done"], row["chunks_failed"]) == ("ready", CHUNKS, 0)
+            assert Decimal(str(row["chunk_cost_usd"])) == Decimal("0.016")
 
 
 async def test_the_estimate_of_a_batch_is_half_of_the_usual(world: World) -> None:
