@@ -149,7 +149,8 @@ def _dataset_details(row: Row) -> str:
     if not total:
         return "Waiting to start"
     cost = f", ${row['cost_usd']:.4f} so far" if row.get("cost_usd") else ""
-    return f"{row.get('pair_count') or 0} pairs from {done} of {total} chunks{cost}"
+    waits = f". {row['warning']['message']}" if row.get("warning") else ""
+    return f"{row.get('pair_count') or 0} pairs from {done} of {total} chunks{cost}{waits}"
 
 
 def _file_percent(row: Row) -> float:

@@ -1,13 +1,15 @@
 """One step of a dataset's batch: submitted once, looked at, its answers kept.
 
 The answers go where those of single calls go (answers.py), so that pairs are made of them in the same way.
-What has no answer goes into the next batch.
+What has no answer goes into the next batch. What the vendor turns away waits as long as it asks for, and the
+rows of batch and dataset say why.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +33,9 @@ from shared.log import logger
 _LEASE_SECONDS = 300
 _MOST_ATTEMPTS = 3  # batches that a chunk is in
 _KEPT_AT_ONCE = 16
+_SHORTEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 30.0, 3600.0  # where the vendor asks for less
+# Accounts without batches are told to try later too (Google's free tier), so this is where it ends.
+_MOST_WAITING_SECONDS = 86_400.0
 
 _log = logger("generation")
 
@@ -61,7 +66,8 @@ async def advance_batch(
     """The dataset's batch is one step further; where there was none, its open chunks are in a new one.
 
     A batch that a dead function may have submitted is looked for at the vendor, and submitted again only
-    `late_seconds` after it was begun.
+    `late_seconds` after that was begun. One that is turned away is left alone for a while; when none was
+    taken for a day, the chunks have failed.
     """
     batches = batches_of(client)
     claimed: Row | None = await db.call(
@@ -72,18 +78,27 @@ async def advance_batch(
     )
     if claimed is None or claimed["chunks"] is None:
         return
-    step = _Step(db, dataset, client, batches, claimed["batch"], claimed["age_seconds"])
+    step = _Step(
+        db,
+        dataset,
+        client,
+        batches,
+        claimed["batch"],
+        claimed["age_seconds"],
+        claimed["tried_seconds"],
+        claimed["waited_seconds"],
+    )
     try:
         questions = [
             await _question(item, client, generator_around, pairs_of(item["ordinal"]))
             for item in claimed["chunks"]
         ]
         await step.take(questions, late_seconds)
-    except TryLater:
-        await step.save(release=True)
+    except TryLater as later:
+        await step.wait(later)
     except (AttributeError, KeyError, TypeError, ValueError) as odd:
         _log.warning("batch not understood", batch=step.batch["id"], error=repr(odd)[:300])
-        await step.save(release=True)
+        await step.wait(TryLater(f"{client.model} answered about its batch in a way that is not understood."))
     except ServiceUnavailable:
         raise  # our own database: there is nobody to tell
     except FineFlowError as refused:
@@ -110,24 +125,23 @@ class _Step:
     batches: Batches
     batch: Row
     age_seconds: float
+    tried_seconds: float  # since somebody last began to submit it
+    waited_seconds: float  # since the vendor has turned away whoever asked; 0: it goes on
 
     async def take(self, questions: list[_Question], late_seconds: float) -> None:
-        is_stopped = self.dataset["stop_requested_at"] is not None
         provider_id: str | None = self.batch["provider_batch_id"]
-        if provider_id is None and self.batch["attempts"] == 0 and is_stopped:
-            await self.end([], {}, None)
-        elif provider_id is None:
+        if provider_id is None:
             await self._submit(questions, late_seconds)
-        else:
-            state = await self.batches.state(provider_id)
-            if state.is_ended:
-                await self._collect(provider_id, state, questions)
-                return
-            if is_stopped:
-                # A refusal may mean that it has just ended: what it has answered is paid, and read next time.
-                with contextlib.suppress(ProviderRejected):
-                    await self.batches.cancel(provider_id)
-            await self.save(release=True)
+            return
+        state = await self.batches.state(provider_id)
+        if state.is_ended:
+            await self._collect(provider_id, state, questions)
+            return
+        if self._is_stopped:
+            # A refusal may mean that it has just ended: what it has answered is paid, and read next time.
+            with contextlib.suppress(ProviderRejected):
+                await self.batches.cancel(provider_id)
+        await self.save(release=True, last_error=None)
 
     async def _submit(self, questions: list[_Question], late_seconds: float) -> None:
         provider_id = None
@@ -135,9 +149,12 @@ class _Step:
             provider_id = await self.batches.find(
                 self.batch["id"], len(questions), self.age_seconds, self.batch["not_ours"]
             )
-            if provider_id is None and self.age_seconds < late_seconds:
+            if provider_id is None and self.tried_seconds < late_seconds:
                 await self.save(release=True)  # it may still appear
                 return
+        if provider_id is None and self._is_stopped:
+            await self.end([], {}, None)
+            return
         if provider_id is None:
             # Whoever comes next must know that there may be a batch.
             if not await self.save(attempts=1):
@@ -147,10 +164,24 @@ class _Step:
                     self.batch["id"], {question.item_id: question.body for question in questions}
                 )
             except TryLater as later:
-                if later.too_fast:
-                    await self.save(attempts=-1)  # it was turned away: there is none
-                raise
-        await self.save(status="submitted", provider_batch_id=provider_id, release=True)
+                # Too fast: it was turned away, and there is none.
+                has_none = later.too_fast and await self.save(attempts=-1)
+                if not has_none or self.waited_seconds < _MOST_WAITING_SECONDS:
+                    raise
+                await self._give_up(later)
+                return
+        await self.save(status="submitted", provider_batch_id=provider_id, release=True, last_error=None)
+
+    async def _give_up(self, last: TryLater) -> None:
+        """Every chunk that waits for a batch has failed, and can be continued without."""
+        never = ProviderRejected(
+            f"{last.message} No batch was taken for {self.waited_seconds / 3600:.0f} hours: this account may "
+            "have none. Continue the dataset without batch (--no-batch).",
+            code="batch_turned_away",
+        )
+        # Else those that are in no batch yet would wait for another day.
+        await self.db.call("fail_open_chunks", dataset_id=self.dataset["id"], error=_told(never))
+        await self.end([], {}, never)
 
     async def _collect(self, provider_id: str, state: BatchState, questions: list[_Question]) -> None:
         """Every answer is kept; reading them again keeps and counts nothing twice."""
@@ -171,7 +202,9 @@ class _Step:
                 await keeping.begin(self._keep(question, result))
                 answered.append(item_id)
         if is_strange and not is_ours:
-            await self.save(status="intended", provider_batch_id=None, not_ours=provider_id, release=True)
+            await self.save(
+                status="intended", provider_batch_id=None, not_ours=provider_id, release=True, last_error=None
+            )
             return
         whole = ProviderRejected(state.error, code="batch_failed") if state.error else None
         await self.end(answered, failed, whole)
@@ -205,12 +238,37 @@ class _Step:
             failed=failed,
             # What was refused as a whole will be again.
             most_attempts=_MOST_ATTEMPTS if error is None else 1,
-            error=None if error is None else {"code": error.code, "message": error.message},
+            error=None if error is None else _told(error),
         )
+
+    async def wait(self, later: TryLater) -> None:
+        """It is left alone for as long as the vendor asked for, and its row says why."""
+        await self.save(
+            release=True,
+            last_error=_told(later),
+            wait_seconds=_wait_seconds(later.retry_after_seconds, self.waited_seconds),
+        )
+
+    @property
+    def _is_stopped(self) -> bool:
+        return bool(self.batch["is_stop_known"])
 
     @property
     def _lease(self) -> dict[str, Any]:
         return {"batch_id": self.batch["id"], "lease_token": self.batch["lease_token"]}
+
+
+def _told(error: FineFlowError) -> dict[str, str]:
+    return {"code": error.code, "message": error.message}
+
+
+def _wait_seconds(asked: float | None, waited: float) -> float:
+    """As long as it has waited so far, from half a minute to an hour, so that waits double; and never less
+    than the vendor `asked` for, up to a day. Up to a tenth more, so that batches come back one by one."""
+    wait = min(max(waited, _SHORTEST_WAIT_SECONDS), _LONGEST_WAIT_SECONDS)
+    if asked is not None:
+        wait = max(wait, min(_MOST_WAITING_SECONDS, asked))
+    return wait * random.uniform(1, 1.1)
 
 
 class _AtOnce:

@@ -124,10 +124,44 @@ async def go_on_at_once(world: World, dataset: Row) -> None:
     assert (went_on.status_code, went_on.json()["status"]) == (202, "generating")
 
 
+async def stop(world: World, dataset: Row) -> None:
+    asked = await world.call("generate-dataset", {"action": "stop", "datasetId": dataset["id"]})
+    assert asked.status_code == 202
+
+
 def end_batch_lease(world: World, dataset: Row) -> None:
     world.rows(
         "update public.generation_batches set lease_expires_at = now() where dataset_id = %s", dataset["id"]
     )
+
+
+def end_wait(world: World, dataset: Row) -> None:
+    """As if the vendor may be asked again."""
+    world.rows(
+        "update public.generation_batches set next_look_at = now() where dataset_id = %s", dataset["id"]
+    )
+
+
+def began_to_wait(world: World, dataset: Row, seconds: int) -> None:
+    """As if it had waited for so long, and may be asked again."""
+    world.rows(
+        "update public.generation_batches set next_look_at = now(),"
+        " waiting_since = now() - make_interval(secs => %s) where dataset_id = %s",
+        seconds,
+        dataset["id"],
+    )
+
+
+def waiting(world: World, dataset: Row) -> tuple[str | None, float, str | None]:
+    """Why its newest batch waits and for how many seconds, and what the dataset says."""
+    ((why, seconds, warning),) = world.rows(
+        "select b.last_error ->> 'code', extract(epoch from b.next_look_at - now())::float8,"
+        " d.warning ->> 'message' from public.generation_batches b"
+        " join public.training_datasets d on d.id = b.dataset_id where d.id = %s"
+        " order by b.intended_at desc limit 1",
+        dataset["id"],
+    )
+    return why, seconds, warning
 
 
 async def test_a_batch_gives_the_same_pairs_at_half_the_price(world: World, vendor: Vendor) -> None:
@@ -164,6 +198,7 @@ async def test_a_submission_whose_answer_is_lost_is_found_and_not_repeated(
         dataset = await new_batch(db, world)
         vendor.disturb("submit", lost)
         await call(db, dataset, vendor)
+        end_wait(world, dataset)
         await call(db, dataset, vendor)
         vendor.end_batches()
         row = await call(db, dataset, vendor)
@@ -179,6 +214,7 @@ async def test_a_submission_that_never_arrived_is_repeated_when_it_cannot_appear
         vendor.disturb("submit", Fault(503))
         for _ in range(3):
             await call(db, dataset, vendor)
+            end_wait(world, dataset)
         assert (vendor.calls["submit"], len(vendor.batches)) == (1, 0)
         await call(db, dataset, vendor, late_seconds=0)
         vendor.end_batches()
@@ -186,15 +222,142 @@ async def test_a_submission_that_never_arrived_is_repeated_when_it_cannot_appear
     assert (row["status"], vendor.calls["submit"], len(vendor.batches)) == ("ready", 2, 1)
 
 
-async def test_a_batch_that_was_turned_away_is_submitted_at_once_later(world: World, vendor: Vendor) -> None:
+async def test_a_batch_that_was_turned_away_waits_as_long_as_it_was_told_and_says_why(
+    world: World, vendor: Vendor
+) -> None:
     async with service(world) as db:
         dataset = await new_batch(db, world)
-        vendor.disturb("submit", busy(1))
-        await call(db, dataset, vendor)
+        vendor.disturb("submit", busy(5000))
+        for _ in range(2):
+            row = await call(db, dataset, vendor)
+        assert (vendor.calls["submit"], row["status"]) == (1, "generating")
+        why, seconds, warning = waiting(world, dataset)
+        assert why == "model_busy"
+        assert 4900 < seconds < 5000 * 1.1
+        assert warning is not None
+        assert warning.startswith("Its batch waits: ")
+        end_wait(world, dataset)
         await call(db, dataset, vendor)
         assert (vendor.calls["submit"], len(vendor.batches), vendor.calls["list"]) == (2, 1, 0)
+        why, seconds, warning = waiting(world, dataset)
+        assert (why, warning) == (None, None)
+        assert seconds <= 0
         if isinstance(vendor, FakeGemini):
             assert len(vendor.files) == 1, "a file that no batch reads is taken away"
+        vendor.disturb("poll", Fault(503))
+        await call(db, dataset, vendor)
+        assert waiting(world, dataset)[0] == "model_unavailable"
+        vendor.end_batches()
+        end_wait(world, dataset)
+        row = await call(db, dataset, vendor)
+    assert (row["status"], row["chunks_done"], row["warning"]) == ("ready", CHUNKS, None)
+    assert waiting(world, dataset)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("waited_seconds", "asked", "least", "most"),
+    [(0, None, 30, 33), (0, 1, 30, 33), (1000, None, 1000, 1105), (50_000, 7, 3600, 3960),
+     (50_000, 9e9, 86_400, 95_040)],
+)  # fmt: skip
+async def test_waits_double_and_none_is_longer_than_a_day(
+    world: World, waited_seconds: int, asked: float | None, least: float, most: float
+) -> None:
+    with FakeAnthropic(reply=truthful) as vendor:
+        async with service(world) as db:
+            dataset = await new_batch(db, world)
+            vendor.disturb("submit", busy(1))
+            await call(db, dataset, vendor)
+            began_to_wait(world, dataset, waited_seconds)
+            vendor.disturb("submit", Fault(429) if asked is None else busy(asked))
+            await call(db, dataset, vendor)
+    seconds = waiting(world, dataset)[1]
+    assert least - 5 < seconds < most
+    assert vendor.calls["submit"] == 2
+
+
+async def test_a_vendor_that_takes_no_batch_for_a_day_has_none(world: World, vendor: Vendor) -> None:
+    async with service(world) as db:
+        # The cap lets two chunks into the batch; the others do not wait for another day.
+        dataset = await new_batch(db, world, max_cost_usd="0.02", chunk_cost_usd="0.008")
+        vendor.disturb("submit", *[busy(60)] * 3)
+        for seconds in (0, 86_300, 86_500):
+            row = await db.find("training_datasets", id=dataset["id"])
+            assert row is not None
+            assert row["status"] == "generating"
+            began_to_wait(world, dataset, seconds)
+            row = await call(db, dataset, vendor)
+        assert (vendor.calls["submit"], vendor.calls["list"], len(vendor.batches)) == (3, 0, 0)
+        assert (row["status"], row["chunks_failed"], row["warning"]) == ("failed", CHUNKS, None)
+        assert row["error"]["code"] == "batch_turned_away"
+        assert "--no-batch" in row["error"]["message"]
+        ends = world.rows(
+            "select status, error ->> 'code', last_error from public.generation_batches"
+            " where dataset_id = %s",
+            dataset["id"],
+        )
+        assert ends == [("failed", "batch_turned_away", None)]
+        await go_on_at_once(world, dataset)
+        row = await call_at_once(db, dataset, vendor)
+    assert (row["status"], row["chunks_done"], row["chunks_failed"]) == ("ready", CHUNKS, 0)
+    assert (vendor.calls["submit"], vendor.calls["generate"]) == (3, CHUNKS)
+
+
+async def test_a_batch_that_may_exist_is_looked_for_however_long_it_takes(world: World) -> None:
+    with FakeAnthropic(reply=truthful) as vendor:
+        async with service(world) as db:
+            dataset = await new_batch(db, world)
+            vendor.disturb("submit", Fault(503, executed=True))
+            await call(db, dataset, vendor)
+            began_to_wait(world, dataset, 1_000_000)
+            vendor.disturb("list", busy(1))
+            row = await call(db, dataset, vendor)
+            assert row["status"] == "generating"
+            end_wait(world, dataset)
+            await call(db, dataset, vendor)
+            vendor.end_batches()
+            row = await call(db, dataset, vendor)
+    assert (row["status"], row["chunks_done"], vendor.calls["submit"]) == ("ready", CHUNKS, 1)
+
+
+async def test_what_waited_long_is_looked_for_as_if_it_were_new(world: World) -> None:
+    """A submission that is lost after a long wait may appear late, like any other."""
+    with FakeAnthropic(reply=truthful) as vendor:
+        async with service(world) as db:
+            dataset = await new_batch(db, world)
+            vendor.disturb("submit", busy(1), Fault(503))
+            await call(db, dataset, vendor)
+            world.rows(
+                "update public.generation_batches set intended_at = now() - interval '5 hours',"
+                " next_look_at = now() where dataset_id = %s",
+                dataset["id"],
+            )
+            await call(db, dataset, vendor)
+            end_wait(world, dataset)
+            await call(db, dataset, vendor)
+    assert (vendor.calls["submit"], vendor.calls["list"]) == (2, 1)
+
+
+async def test_a_stop_ends_the_wait(world: World, vendor: Vendor) -> None:
+    async with service(world) as db:
+        turned_away, lost, submitted = [await new_batch(db, world) for _ in range(3)]
+        for dataset, fault in ((turned_away, busy(9000)), (lost, Fault(503))):
+            vendor.disturb("submit", fault)
+            await call(db, dataset, vendor)
+            await stop(world, dataset)
+            row = await call(db, dataset, vendor, late_seconds=0)
+            assert (row["status"], row["error"]["code"]) == ("failed", "generation_stopped")
+        assert vendor.calls["submit"] == 2, "what is stopped is not submitted again"
+        vendor.disturb("poll", busy(9000))
+        for _ in range(2):
+            await call(db, submitted, vendor)
+        await stop(world, submitted)
+        vendor.disturb("poll", busy(9000))
+        for _ in range(2):
+            await call(db, submitted, vendor)
+        assert vendor.calls["poll"] == 2, "once it is known, the vendor is left alone again"
+        end_wait(world, submitted)
+        await call(db, submitted, vendor)
+    assert vendor.calls["cancel"] == 1
 
 
 async def test_lines_that_fail_or_are_missing_go_into_the_next_batch(world: World, vendor: Vendor) -> None:
@@ -292,6 +455,7 @@ async def test_a_batch_of_somebody_else_is_told_by_its_results(world: World) -> 
             dataset = await new_batch(db, world)
             vendor.disturb("submit", Fault(503, executed=True))
             await call(db, dataset, vendor)
+            end_wait(world, dataset)
             theirs = {
                 "model": anthropic.MODEL,
                 "max_tokens": 9,

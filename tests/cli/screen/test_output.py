@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from cli.demo.story import Story, shown
-from cli.screen.bars import job_bar
+from cli.screen.bars import dataset_bar, job_bar
 from cli.screen.output import cell, dollars, facts, table
 
 
@@ -44,6 +44,14 @@ def test_without_a_terminal_the_bar_is_a_line_for_each_state() -> None:
     assert "Waiting to start" in first
     assert middle == ["     2 %  step 1/50"]
     assert "Completed" in last
+
+
+def test_the_bar_of_a_dataset_says_why_its_batch_waits() -> None:
+    stream = io.StringIO()
+    row = {"status": "generating", "chunk_count": 4, "warning": {"message": "Its batch waits: 429."}}
+    with dataset_bar(Console(file=stream, width=100)) as bar:
+        bar.update(row)
+    assert stream.getvalue().strip() == "0 %  0 pairs from 0 of 4 chunks. Its batch waits: 429."
 
 
 def test_a_chapter_is_numbered_and_timed() -> None:
