@@ -56,16 +56,13 @@ def labels_of(ids: list[int], spans: Sequence[Span]) -> list[int]:
 
 
 def learned_answers(messages: Messages) -> list[int]:
-    """The places of the messages that supervised training learns.
+    """The places of the messages that supervised training learns: the answers but those of weight 0.
 
-    A row that weighs an answer is read as OpenAI reads it: every answer is learned but those of weight 0
-    (OpenAI's guide to fine-tuning, "multi-turn chat examples", 2026-11-30). In a row without weights it is
-    the last answer alone.
+    As OpenAI reads a row (its guide to fine-tuning, "multi-turn chat examples", 2026-11-30). An answer with
+    nothing before it answers nothing, and is not learned.
     """
     answers = [place for place, message in enumerate(messages) if message.get("role") == "assistant"]
-    if not is_weighed(messages):
-        return answers[-1:]
-    return [place for place in answers if messages[place].get("weight") != 0]
+    return [place for place in answers if place > 0 and messages[place].get("weight") != 0]
 
 
 def is_weighed(messages: Messages) -> bool:
@@ -84,21 +81,24 @@ class Masker:
     def answers(self, row: Conversation) -> MaskedRow:
         """The row of supervised training. Raises TemplateFails.
 
-        What follows the last answer that is learned is left off: nothing would learn from it.
+        What follows the last answer that is learned is left off: nothing would learn from it. Where the
+        template does not let the answers be told apart, the last one is learned alone, unless a weight asks
+        for more.
         """
         messages, learned = for_template(row, self.encode), learned_answers(row.messages)
         encode = self._with_tools(row)
         if not learned:
             return MaskedRow(encode(messages, False), [], messages, is_shifted=False, is_closed=True)
-        *earlier, last = learned
-        if learned[0] == 0:
-            raise TemplateFails("nothing stands before its first answer")
-        messages = messages[: last + 1]
+        messages = messages[: learned[-1] + 1]
         masked = self._last_answer(messages, encode)
-        if is_weighed(row.messages) and any(one.get("role") == "assistant" for one in messages[:-1]):
-            _begin(messages, last, masked.ids, encode)  # or tokens of others would be learned with it
-        spans = [self._span(messages, place, masked, encode) for place in earlier]
-        return replace(masked, spans=spans + masked.spans)
+        if not any(one.get("role") == "assistant" for one in messages[:-1]):
+            return masked
+        try:
+            return replace(masked, spans=self._spans(messages, learned, masked, encode))
+        except TemplateFails:
+            if is_weighed(row.messages):
+                raise
+            return masked
 
     def last_answer(self, row: Conversation) -> MaskedRow:
         """The row with its last answer learned, whatever the weights say: one end of a comparison.
@@ -130,6 +130,15 @@ class Masker:
         is_shifted = common < len(prompt)
         return MaskedRow(ids, spans, messages, is_shifted, is_closed=last is not None)
 
+    def _spans(
+        self, messages: Messages, learned: Sequence[int], row: MaskedRow, encode: _Encode
+    ) -> list[Span]:
+        """Where in the row the learned answers stand; the last of them ends it."""
+        *earlier, last = learned
+        if row.is_shifted:
+            _begin(messages, last, row.ids, encode)  # or tokens of others would be learned with it
+        return [self._span(messages, place, row, encode) for place in earlier] + row.spans
+
     def _span(self, messages: Messages, place: int, row: MaskedRow, encode: _Encode) -> Span:
         """Where in the row an answer stands that others follow.
 
@@ -159,9 +168,10 @@ def _begin(messages: Messages, place: int, whole: list[int], encode: _Encode) ->
     thought about, and no other. Raises TemplateFails when the template renders what stands before it anew,
     beyond the last token, which may reach into the answer.
     """
-    spoken, silent = encode(messages[:place], True), encode(messages[:place], False)
+    spoken = encode(messages[:place], True)
     common = _common_length(spoken, whole)
-    if common + 1 < _common_length(silent, spoken):
+    is_shifted = common < len(spoken)
+    if is_shifted and common + 1 < _common_length(encode(messages[:place], False), spoken):
         raise TemplateFails(f"it renders all before message {place + 1} anew, so weights cannot be heeded")
     return max(common, 1)
 

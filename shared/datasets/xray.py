@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from shared.datasets.base_tokenizer import BaseTokenizer, RowRefused, TokenizedRow
 from shared.datasets.examples import Example
-from shared.datasets.loss_mask import learned_answers
+from shared.datasets.loss_mask import is_weighed, learned_answers
 from shared.datasets.training_rows import Conversation
 
 State = Literal["trained", "masked", "left_out"]
@@ -168,10 +168,12 @@ def _of(row: Example, seen: TokenizedRow | RowRefused | None, limit: int) -> Row
 def _remarks(row: Example, seen: TokenizedRow) -> tuple[str, ...]:
     messages = [message.as_dict() for message in row.messages]
     learned, answers = learned_answers(messages), sum(one.role == "assistant" for one in row.messages)
-    is_weighed = any(one.role == "assistant" and one.weight is not None for one in row.messages)
+    trained = f"{len(seen.spans)} of its {answers} answers are trained"
     remarks = {
-        "Only its last answer is trained, earlier ones are read.": answers > 1 and not is_weighed,
-        f"By their weights {len(learned)} of its {answers} answers are trained.": is_weighed,
+        f"By their weights {trained}.": is_weighed(messages),
+        f"{trained}: the template tells no more of them apart.": (
+            len(seen.spans) < len(learned) and not is_weighed(messages)
+        ),
         "What follows its last trained answer is left off: nothing learns from it.": (
             bool(learned) and learned[-1] < len(messages) - 1
         ),

@@ -158,6 +158,10 @@ def test_every_token_has_the_trainers_label(model: Model, tmp_path: Path) -> Non
             theirs, ROWS[kind], results[kind], is_shown="tools" not in ROWS[kind] or family in SHOWS_TOOLS
         )
     assert (results["calls without tools"] != "template_refused_row") == (family in SHOWS_CALLS)
+    if isinstance(turns := results["turns"], dict):  # else the template takes no system message
+        learned = theirs.decode([label for label in turns["labels"] if label != IGNORED])
+        moves_system = family == "mistral"
+        assert learned.count("By the mill.") == (1 if moves_system else 2)
 
 
 def _assert_heeded(

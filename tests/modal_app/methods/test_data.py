@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 SHIFTING = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
 
 
-def test_only_the_last_answer_is_learned(tokenizer: PreTrainedTokenizerBase, tokenised: Tokenise) -> None:
+def test_every_answer_is_learned(tokenizer: PreTrainedTokenizerBase, tokenised: Tokenise) -> None:
     talk = [
         {"role": "system", "content": "Be brief."},
         *messages(("One?", "First.")),
         *messages(("Two?", "Second.")),
     ]
     data = tokenised(talk)
-    assert what_is_learned(tokenizer, data) == "Second.<|im_end|>"
+    assert what_is_learned(tokenizer, data) == "First.<|im_end|>Second.<|im_end|>"
     assert "First.<|im_end|>" in tokenizer.decode(data.rows[0]["input_ids"])
     assert len(data.rows[0]["input_ids"]) == len(data.rows[0]["labels"])
     assert data.shifted == []

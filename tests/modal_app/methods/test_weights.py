@@ -47,7 +47,7 @@ def weighed(*weights: int | None) -> Messages:
 @pytest.mark.parametrize(
     ("weights", "learned"),
     [
-        ((None, None), "2"),
+        ((None, None), "12"),
         ((0, 1), "2"),
         ((0, None), "2"),
         ((1, 0), "1"),
@@ -94,6 +94,20 @@ def test_nothing_of_others_is_learned_where_a_template_hides_questions(
     with templated(tokenizer, answers_only + end):
         learned = what_is_learned(tokenizer, tokenised(weighed(1, 0, 1)))
     assert learned == "Number 1.\nNumber 3.<|im_end|>"
+
+
+def test_an_answer_to_nothing_is_read(tokenizer: PreTrainedTokenizerBase, tokenised: Tokenise) -> None:
+    greeted = [{"role": "assistant", "content": "Welcome."}, *weighed(None)]
+    assert what_is_learned(tokenizer, tokenised(greeted)) == "Number 1.<|im_end|>"
+
+
+def test_where_answers_cannot_be_told_apart_the_last_is_learned(
+    tokenizer: PreTrainedTokenizerBase, tokenised: Tokenise
+) -> None:
+    with templated(tokenizer, MARKS_THE_LAST):
+        learned = what_is_learned(tokenizer, tokenised(weighed(None, None)))
+    assert "Number 1." not in learned
+    assert "Number 2." in learned
 
 
 @pytest.mark.parametrize(
