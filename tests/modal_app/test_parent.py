@@ -19,6 +19,7 @@ from shared.models.stored import StoredModel
 from shared.training.catalog import TINY
 from shared.training.model_files import ModelFiles
 from shared.training.spec import ParentModel, RunResult, TrainerExit
+from tests.conftest import Figure
 from tests.modal_app import measures, trainers
 from tests.modal_app.endpoint import Endpoint, Fate
 from tests.modal_app.trainers import Trainer, until
@@ -73,7 +74,7 @@ def later_run(callback: Endpoint, taught: Taught, new_run: NewRun) -> NewRun:
 
 def test_preferences_are_learned_on_top_and_nothing_is_forgotten(
     callback: Endpoint, taught: Taught, later_run: NewRun, start: Start, libraries: ForkServerContext,
-    data_dir: Path,
+    data_dir: Path, figure: Figure,
 ) -> None:  # fmt: skip
     rows = trainers.preference_rows(TAUGHT, trainers.answers_swapped(TAUGHT))
     run_dir = later_run(rows, method="dpo", epochs=6, learning_rate=5e-4)
@@ -82,7 +83,7 @@ def test_preferences_are_learned_on_top_and_nothing_is_forgotten(
     artifacts = [taught.run_dir / "artifact", run_dir / "artifact"]
     before, after = measures.margins(libraries, artifacts, rows)
     known = measures.right_answers(libraries, data_dir, [(str(path), TAUGHT) for path in artifacts])
-    print(
+    figure(
         f"dpo: margin {before:.1f} -> {after:.1f}, {known[0]} -> {known[1]} of {len(TAUGHT)} right, reward"
         f" margin {result.metrics['reward_margin']:.3f}, {result.duration_seconds:.1f} s"
     )

@@ -18,6 +18,7 @@ from modal_app.tiny import tiny_base
 from shared.datasets.loss_mask import PLAIN_TEMPLATE
 from shared.datasets.training_rows import Conversation, Labelled, Messages, Preference
 from shared.training.spec import TrainerExit
+from tests.conftest import Figure
 from tests.modal_app import measures, trainers
 from tests.modal_app.methods.rows import Tokenise, templated, what_is_learned
 from tests.modal_app.trainers import Trainer, messages
@@ -218,6 +219,7 @@ def test_what_weighs_nothing_is_read_and_not_learned(
     libraries: ForkServerContext,
     data_dir: Path,
     tmp_path: Path,
+    figure: Figure,
 ) -> None:
     """The answer between two that are learned has words of its own, which the model could learn by heart."""
     first, last = trainers.facts(8), trainers.facts(16)[8:]
@@ -238,7 +240,7 @@ def test_what_weighs_nothing_is_read_and_not_learned(
     assert trainer.wait() == TrainerExit.COMPLETED, trainers.result(run_dir).error
     ends = [[{"messages": talk[:count]} for talk in talks] for count in (2, 4, 6)]
     learned, read, learned_too = (measures.loss(libraries, run_dir / "artifact", end) for end in ends)
-    print(f"nats a token: {learned:.3f} and {learned_too:.3f} of weight 1, {read:.2f} of weight 0")
+    figure(f"nats a token: {learned:.3f} and {learned_too:.3f} of weight 1, {read:.2f} of weight 0")
     assert max(learned, learned_too) < 0.2
     assert read > 2
     merged = tmp_path / "merged"
