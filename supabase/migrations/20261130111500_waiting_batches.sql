@@ -127,6 +127,9 @@ declare
   batch public.generation_batches;
   given_up integer;
 begin
+  -- Locked before its batch, as whoever claims that locks them.
+  perform from public.training_datasets d join public.generation_batches b on b.dataset_id = d.id
+    where b.id = p_batch_id for no key update of d;
   update public.generation_batches set status = case when p_error is null then 'ended' else 'failed' end,
       error = p_error, ended_at = now(), lease_token = null, lease_expires_at = null,
       waiting_since = null, last_error = null
