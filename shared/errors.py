@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+LONGEST_RETRY_SECONDS = 86_400.0  # who names more is asked again; a row could not hold any number
+
 
 class FineFlowError(Exception):
     """Anything that FineFlow reports to a caller."""
@@ -94,8 +96,11 @@ class ProviderUnavailable(ProviderError):
         details: Any = None,
         retry_after_seconds: float | None = None,
     ) -> None:
+        """retry_after_seconds: as the provider named it, whatever that was; None: it named no time."""
         super().__init__(message, code=code, details=details)
-        self.retry_after_seconds = retry_after_seconds  # None: the provider named no time
+        self.retry_after_seconds: float | None = None
+        if retry_after_seconds is not None and retry_after_seconds >= 0:  # which nan is not
+            self.retry_after_seconds = min(retry_after_seconds, LONGEST_RETRY_SECONDS)
 
 
 class ProviderBusy(ProviderUnavailable):

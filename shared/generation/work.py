@@ -221,7 +221,7 @@ def _retry_seconds(error: FineFlowError, attempts: int) -> int | None:
         return None
     if attempts >= _MAX_ATTEMPTS and not _is_turned_away(error):
         return None
-    asked = (error.details or {}).get("retryAfterSeconds")
+    asked = error.retry_after_seconds
     return min(600, int(asked) + 1) if asked is not None else min(120, 5 * 2**attempts)
 
 

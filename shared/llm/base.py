@@ -44,9 +44,9 @@ class TryLater(ProviderUnavailable):
         super().__init__(
             message,
             code="model_busy" if too_fast else "model_unavailable",
-            details={"retryAfterSeconds": retry_after_seconds},
             retry_after_seconds=retry_after_seconds,
         )
+        self.details = {"retryAfterSeconds": self.retry_after_seconds}
         self.too_fast = too_fast
 
 

@@ -15,7 +15,8 @@ from shared.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from shared.providers.wire import retry_after_seconds, told
+from shared.llm.limits import retry_after_seconds
+from shared.providers.wire import told
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI

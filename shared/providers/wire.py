@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from weakref import WeakValueDictionary
 
 from pydantic import SecretStr
@@ -20,6 +18,7 @@ from shared.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
+from shared.llm.limits import retry_after_seconds
 from shared.log import REDACTED, redact
 
 # All requests of one call together: a step of a job holds its lease for 90 seconds.
@@ -73,21 +72,6 @@ def told(text: str, key: SecretStr) -> str:
     """A text of the vendor's that may be shown: cut, without this key and without what looks like one."""
     plain = text.replace("\x00", "").encode(errors="replace").decode()  # Postgres takes neither
     return str(redact(plain.replace(key.get_secret_value(), REDACTED)))[:_REASON_CHARACTERS]
-
-
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """What the vendor asks for in `retry-after`: seconds, or a date. None: it names no time."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 def _reason(body: str) -> str:
