@@ -133,7 +133,7 @@ async def test_killed_at_every_point_it_ends_with_the_same_pairs_and_the_same_bi
                 calls += vendor.calls["generate"]
                 calls_again += is_lost
     figure(
-        f"\n{2 * len(effects)} deaths around {len(effects)} effects on {CHUNKS} chunks, each time the pairs"
+        f"{2 * len(effects)} deaths around {len(effects)} effects on {CHUNKS} chunks, each time the pairs"
         f" and the bill of an undisturbed run; {calls} calls, {calls_again} of them for an answer that had"
         " just arrived and was not kept yet"
     )

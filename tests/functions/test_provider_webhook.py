@@ -249,7 +249,7 @@ async def test_one_to_five_times_shuffled_and_forged(
     inbox = world.rows("select count(*) from private.webhook_inbox where user_id = %s", world.user)[0][0]
     genuine = sum(expected == 200 for expected, _ in sent)
     figure(
-        f"\n{genuine} genuine deliveries of {len(jobs)} messages about as many jobs,"
+        f"{genuine} genuine deliveries of {len(jobs)} messages about as many jobs,"
         f" {len(sent) - genuine} forged: {answers[401, 401]} refused,"
         f" {answers[200, 200]} received, {len(wrong)} wrong states"
     )
