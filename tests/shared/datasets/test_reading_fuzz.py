@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from shared.datasets.check import check_file
 from shared.datasets.limits import Limits
 from tests.conftest import Figure
 
+FUZZ_SECONDS = float(os.environ.get("FINEFLOW_FUZZ_SECONDS", "0"))
 ROWS = [
     b'{"messages":[{"role":"user","content":"Q?"},{"role":"assistant","content":"A.","weight":1}],"tools":[]}',
     b'{"conversations":[{"from":"function_call","value":"{\\"name\\":\\"f\\",\\"arguments\\":{}}"}],"system":"S"}',
@@ -74,10 +76,11 @@ def test_any_bytes_are_read(parts: list[bytes], between: bytes, tmp_path: Path) 
     must_be_read(between.join(parts), tmp_path)
 
 
+@pytest.mark.timeout(FUZZ_SECONDS + 180)
 def test_good_rows_with_a_few_changes_are_read(tmp_path: Path, figure: Figure) -> None:
-    seed = int.from_bytes(os.urandom(4)) if "FINEFLOW_FUZZ_SECONDS" in os.environ else 4
+    seed = int.from_bytes(os.urandom(4)) if FUZZ_SECONDS else 4
     chance, counts = random.Random(seed), Counter[str]()
-    end = time.monotonic() + float(os.environ.get("FINEFLOW_FUZZ_SECONDS", "0"))
+    end = time.monotonic() + FUZZ_SECONDS
     pq.write_table(TABLE, tmp_path / "good.parquet", row_group_size=7)
     parquet = (tmp_path / "good.parquet").read_bytes()
     while counts.total() < 300 or time.monotonic() < end:
