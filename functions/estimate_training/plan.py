@@ -26,7 +26,7 @@ from shared.training.engines import unsuited
 from shared.training.estimate import Estimate, at_vendor
 from shared.training.files import TrainingFile
 from shared.training.gpu_count import unavailable, unshared
-from shared.training.spec import MOST_GPUS, BaseModelId, ParentModel, RunSpec, parent_id
+from shared.training.spec import MOST_GPUS, BaseModelId, ParentModel, RunSpec, parent_id, root_of
 
 _OWN_ADDRESS = "the service at your baseUrl"
 
@@ -130,8 +130,7 @@ def spec_to_estimate(
     """
     config = options.training_config
     if provider.runs_our_trainer:
-        root = parent.root_base_model if parent else options.base_model
-        config = resolve(config, root, options.method)
+        config = resolve(config, root_of(options.base_model, parent), options.method)
     dataset, validation = file.parts
     return RunSpec(
         job_id=uuid4(),
@@ -212,7 +211,7 @@ def _require_revision(options: TrainingOptions, provider: TrainingProvider) -> N
 
 def _require_fitting_base(options: TrainingOptions, parent: ParentModel | None, *, own_address: bool) -> None:
     reason = None if own_address or parent else misplaced(options.base_model, options.provider)
-    reason = reason or unfit(parent.root_base_model if parent else options.base_model, options.method)
+    reason = reason or unfit(root_of(options.base_model, parent), options.method)
     if reason is not None:
         raise InvalidRequest(
             reason,

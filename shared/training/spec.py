@@ -85,6 +85,11 @@ class ParentModel(Record):
     )
 
 
+def root_of(base_model: str, parent: ParentModel | None) -> str:
+    """The base model that size, tokens and defaults are those of; parent: as `RunSpec.parent`."""
+    return parent.root_base_model if parent else base_model
+
+
 class RunSpec(Record):
     """Everything a trainer must know; equal specs give equal runs. Holds no secret."""
 
@@ -122,7 +127,7 @@ class RunSpec(Record):
     @property
     def root_base_model(self) -> str:
         """The base model that size, tokens and defaults are those of."""
-        return self.parent.root_base_model if self.parent else self.base_model
+        return root_of(self.base_model, self.parent)
 
     def fingerprint(self) -> str:
         """The sha256 of what decides the weights: two runs with the same one are the same run."""

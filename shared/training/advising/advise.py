@@ -13,7 +13,7 @@ from shared.training.advising.places import LOCAL, Option, options
 from shared.training.config import Method, TrainingConfig
 from shared.training.files import TrainingFile
 from shared.training.sizing.bases import fixed_memory
-from shared.training.spec import ParentModel, RunSpec
+from shared.training.spec import ParentModel, RunSpec, root_of
 
 # Open licences without terms to accept, the largest first. Without a budget the second is the first that is
 # tried: it is the largest that trains on one card of 24 GB.
@@ -156,7 +156,7 @@ def _spec(
         base_model=base_model,
         parent=parent,
         method=method,
-        config=catalog.resolve(config, parent.root_base_model if parent else base_model, method),
+        config=catalog.resolve(config, root_of(base_model, parent), method),
         dataset=dataset,
         validation=validation,
     )

@@ -11,7 +11,7 @@ from shared.training.estimate import Estimate
 from shared.training.files import TrainingFile
 from shared.training.shapes import ModelShape
 from shared.training.sizing.gpu_run import NOTHING_MORE, PATIENCE_SECONDS, Known
-from shared.training.spec import ParentModel
+from shared.training.spec import ParentModel, root_of
 
 Kind = Literal["sft", "preference", "kto"]  # as training_pairs.kind
 Goal = Literal["answers", "search"]
@@ -40,7 +40,7 @@ class Question:
 
     def root_of(self, base_model: str) -> str:
         """What rules and sizes hold for, where this is the base model."""
-        return self.parent.root_base_model if self.parent else base_model
+        return root_of(base_model, self.parent)
 
     @property
     def patience_seconds(self) -> float:
