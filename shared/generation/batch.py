@@ -264,11 +264,9 @@ def _told(error: FineFlowError) -> dict[str, str]:
 
 def _wait_seconds(asked: float | None, waited: float) -> float:
     """As long as it has waited so far, from half a minute to an hour, so that waits double; and never less
-    than the vendor `asked` for, up to a day. Up to a tenth more, so that batches come back one by one."""
+    than the vendor `asked` for. Up to a tenth more, so that batches come back one by one."""
     wait = min(max(waited, _SHORTEST_WAIT_SECONDS), _LONGEST_WAIT_SECONDS)
-    if asked is not None:
-        wait = max(wait, min(_MOST_WAITING_SECONDS, asked))
-    return wait * random.uniform(1, 1.1)
+    return max(wait, asked or 0) * random.uniform(1, 1.1)
 
 
 class _AtOnce:
